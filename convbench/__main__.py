@@ -1,0 +1,5 @@
+"""python -m convbench."""
+
+from convbench.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""What an algorithm is: a name, one plan function for each kind of device, and a reason to refuse. Data, no classes to inherit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convbench.devices.base import Device
+from convbench.problem import Problem
+
+
+class Unsupported(Exception):
+    """Raised by a plan function that cannot take a problem; the text is the mathematical reason."""
+
+
+class Missing(Exception):
+    """Raised by a plan function that lacks a library; the text says what to install."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that could be done before the data arrive.
+
+    run(x, prepared_w, y) fills y [N, K, P, Q] from x [N, C, H, W]; it must not change x or w, and is all that is timed.
+    prepare(w) -> prepared_w does the work that depends on the filters [K, C / groups, R, S] alone (timed apart).
+    workspace is the number of bytes it holds or takes beyond x, w, y and prepared_w. note goes into the result's row.
+    """
+
+    run: Callable[[Any, Any, Any], Any]
+    prepare: Callable[[Any], Any] = lambda w: w
+    workspace: int = 0
+    note: str = ""
+
+
+PlanFunction = Callable[[Problem, Device], Plan]
+
+
+def _takes_everything(problem: Problem) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm by name, `family.variant`.
+
+    on maps a device kind ("cpu", "cuda") to its plan function; refuses(problem) is a reason in words, or None;
+    tolerance maps a precision to the error it is allowed where that is not the usual one; summary is one line for `list`.
+    """
+
+    name: str
+    on: Mapping[str, PlanFunction]
+    refuses: Callable[[Problem], str | None] = _takes_everything
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    summary: str = ""
+
+    @property
+    def family(self) -> str:
+        """The part of the name before the first dot."""
+        return self.name.partition(".")[0]
+
+    def tolerance_for(self, problem: Problem) -> float:
+        """The largest relative L2 error that counts as right."""
+        return self.tolerance.get(problem.precision, problem.number.tolerance)

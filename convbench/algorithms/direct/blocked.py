@@ -1,0 +1,186 @@
+"""direct.blocked: the seven loops in an order that caches and registers like, on packed weights.
+
+On the CPU the stride's phases become planes with the padding written out, so that tap (c, r, s) reads output pixel o of the
+flattened plane at  offset[c, r, s] + o  whatever the stride or dilation; four filters by four taps share their loads.
+On CUDA a block of threads computes a tile of filters x pixels in registers, from shared memory (blocked.cu).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.devices.base import Device
+from convbench.problem import Problem
+
+SUMS = 512  # outputs a block: four filters' sums are 8 KB in float32, a quarter of the smallest first-level cache
+
+
+def on_cpu(problem: Problem, device: Device) -> Plan:
+    """One image at a time; blocks of four filters are shared out to threads."""
+    from convbench.algorithms.direct.loops import blocked, split_planes
+
+    s, xp = problem.shape, device.xp
+    (uh, uw), (dh, dw) = s.stride, s.dilation
+    channels, k = s.c // s.groups, s.k // s.groups
+    rows = s.p + (s.r - 1) * dh // uh
+    columns = s.q + (s.s - 1) * dw // uw
+    planes = device.empty((s.c * uh * uw * rows * columns + SUMS,), problem.precision)
+    planes[...] = 0
+    split = planes[: s.c * uh * uw * rows * columns].reshape(s.c, uh, uw, rows, columns)
+    offsets = tap_offsets(xp, channels, (s.r, s.s), (uh, uw), (dh, dw), (rows, columns))
+    sums = device.empty((-(-k // 4), 4, SUMS), problem.precision)
+    per_group = channels * uh * uw * rows * columns
+
+    def prepare(w: Any) -> Any:
+        taps = channels * s.r * s.s
+        padded = xp.zeros((s.groups, -(-k // 4) * 4, len(offsets)), problem.precision)
+        padded[:, :k, :taps] = w.reshape(s.groups, k, taps)
+        return xp.ascontiguousarray(padded.reshape(s.groups, -1, 4, len(offsets) // 4, 4).transpose(0, 1, 3, 4, 2))
+
+    def run(x: Any, packed: Any, y: Any) -> None:
+        for n in range(s.n):
+            split_planes(x[n], split, s.stride, s.pad)
+            for group in range(s.groups):
+                target = y[n, group * k : (group + 1) * k]
+                blocked(planes, packed[group], offsets, target, sums, columns, group * per_group)
+
+    return Plan(run, prepare, planes.nbytes + sums.nbytes + offsets.nbytes)
+
+
+def tap_offsets(
+    xp: Any,
+    channels: int,
+    taps: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    plane: tuple[int, int],
+) -> Any:
+    """Where each tap (c, r, s) begins to read in planes [C, u_h, u_w, rows, columns]; padded to a multiple of four taps."""
+    c, r, s = xp.arange(channels)[:, None, None], xp.arange(taps[0])[:, None], xp.arange(taps[1])
+    row, column = r * dilation[0], s * dilation[1]
+    phase = (c * stride[0] + row % stride[0]) * stride[1] + column % stride[1]
+    offsets = ((phase * plane[0] + row // stride[0]) * plane[1] + column // stride[1]).ravel()
+    return xp.concatenate([offsets, xp.zeros(-len(offsets) % 4, offsets.dtype)])
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a block of threads of blocked.cu computes at a time, and `speed`: our guess of its rate beside the first one's."""
+
+    filters: int
+    pixels: int
+    taps: int
+    thread_filters: int
+    thread_pixels: int
+    speed: float
+
+    @property
+    def threads(self) -> int:
+        """Threads a block."""
+        return self.filters * self.pixels // (self.thread_filters * self.thread_pixels)
+
+
+TILES = (
+    Tile(128, 128, 8, 8, 8, 1.0),  # 64 products for each 16 values read from shared memory
+    Tile(64, 128, 8, 8, 8, 0.95),
+    Tile(32, 128, 16, 4, 8, 0.8),
+    Tile(64, 64, 16, 4, 4, 0.65),
+    Tile(32, 32, 16, 4, 4, 0.5),
+    Tile(16, 32, 16, 4, 4, 0.4),
+)
+# Eight doubles by eight leave too few registers for a second block on a multiprocessor; with the last tile ptxas spills.
+TILES_BY_PRECISION = {"float32": TILES, "float64": TILES[2:5]}
+WANTED_THREADS = 1 << 16  # about 512 for each multiprocessor of a large GPU
+MOST_SHARES = 16  # by which the taps are split: each share writes all outputs once more
+LEAST_STEPS = 8  # of a share, else its start and end weigh too much
+MOST_PLANES = 1 << 30  # elements of one image and group: offsets are 32 bits wide
+
+
+def knobs(problem: Problem) -> dict[str, int]:
+    """The constants blocked.cu is compiled with beside the shape: the tile of least cost, and in how many shares the taps go.
+
+    Cost = products with the tile's waste / speed / part of the wanted threads that there are. Taps are split where the
+    tiles alone are too few to fill a GPU.
+    """
+    s = problem.shape
+    filters, pixels, taps = s.k // s.groups, s.n * s.p * s.q, s.c // s.groups * s.r * s.s
+
+    def judge(tile: Tile) -> tuple[float, int]:
+        tiles = -(-filters // tile.filters) * -(-pixels // tile.pixels)
+        threads = s.groups * tiles * tile.threads
+        steps = -(-taps // tile.taps)
+        shares = max(1, min(MOST_SHARES, WANTED_THREADS // threads, steps // LEAST_STEPS))
+        filled = min(1.0, threads * shares / WANTED_THREADS)
+        return tiles * tile.filters * tile.pixels / tile.speed / filled, shares
+
+    tile = min(TILES_BY_PRECISION[problem.precision], key=lambda tile: judge(tile)[0])
+    return {
+        "TILE_K": tile.filters,
+        "TILE_P": tile.pixels,
+        "TILE_T": tile.taps,
+        "THREAD_K": tile.thread_filters,
+        "THREAD_P": tile.thread_pixels,
+        "SPLIT": judge(tile)[1],
+    }
+
+
+def on_cuda(problem: Problem, device: Device) -> Plan:
+    """blocked.cu; where the taps are split, add_parts adds the shares up. Raises Unsupported above 2^30 elements a group."""
+    s, xp = problem.shape, device.xp
+    if s.c // s.groups * s.h * s.w >= MOST_PLANES:
+        raise Unsupported("one image's channels of a group have 2^30 elements or more: offsets would not fit 32 bits")
+    chosen = knobs(problem)
+    module = device.load(Path(__file__).with_suffix(".cu"), problem, **chosen)
+    kernel, add_parts = module.get_function("blocked"), module.get_function("add_parts")
+    split, k, outputs = chosen["SPLIT"], s.k // s.groups, prod(s.y_shape)
+    filter_tiles, pixel_tiles = -(-k // chosen["TILE_K"]), -(-s.n * s.p * s.q // chosen["TILE_P"])
+    blocks = filter_tiles * s.groups * split * pixel_tiles
+    threads = chosen["TILE_K"] * chosen["TILE_P"] // (chosen["THREAD_K"] * chosen["THREAD_P"])
+    table = device.put(tap_table(problem, chosen["TILE_T"] * split))
+    parts = device.empty((split, outputs) if split > 1 else (0,), problem.precision)
+
+    def prepare(w: Any) -> Any:
+        taps = w[0].size
+        packed = xp.zeros((s.groups, len(table), filter_tiles * chosen["TILE_K"]), problem.precision)
+        packed[:, :taps, :k] = w.reshape(s.groups, k, taps).transpose(0, 2, 1)
+        return packed
+
+    def run(x: Any, packed: Any, y: Any) -> None:
+        kernel((blocks,), (threads,), (x, packed, table, parts if split > 1 else y))
+        if split > 1:
+            add_parts((-(-outputs // 256),), (256,), (parts, y))
+
+    words = f"tiles of {chosen['TILE_K']} filters x {chosen['TILE_P']} pixels"
+    return Plan(run, prepare, table.nbytes + parts.nbytes, words + (f", taps in {split} shares" if split > 1 else ""))
+
+
+def tap_table(problem: Problem, multiple: int) -> Any:
+    """{offset, row, column, 0} of each tap (c, r, s), [taps rounded up to `multiple`, 4] int32, a NumPy array.
+
+    offset is where the tap reads relative to the input under the pixel's first tap, row and column how far below and to
+    the right of it that is. Taps past the last have a row outside any image.
+    """
+    import numpy as np
+
+    s = problem.shape
+    c, r, column = np.indices((s.c // s.groups, s.r, s.s), np.int64).reshape(3, -1)
+    row, column = r * s.dilation[0], column * s.dilation[1]
+    table = np.zeros((-(-len(c) // multiple) * multiple, 4), np.int32)
+    table[:, 1] = 1 << 30
+    table[: len(c), 0] = (c * s.h + row) * s.w + column
+    table[: len(c), 1] = row
+    table[: len(c), 2] = column
+    return table
+
+
+ALGORITHMS = [
+    Algorithm(
+        "direct.blocked",
+        on={"cpu": on_cpu, "cuda": on_cuda},
+        summary="register and cache tiles on packed weights",
+    )
+]

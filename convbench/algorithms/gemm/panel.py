@@ -1,0 +1,114 @@
+"""gemm.panel: im2col a few columns at a time, Y[:, panel] = W M[:, panel], with a panel of M that stays in cache.
+
+The same arithmetic as gemm.im2col with little memory: each thread stretches a panel of its own and multiplies it by
+single-threaded BLAS straight into the output. On CUDA the panel is a block of one image's output rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.gemm.im2col import fully_connected, geometry
+from convbench.devices.base import Device
+from convbench.problem import Problem
+
+PANEL_BYTES = 512 * 1024  # about half of the second-level cache of current CPU cores
+LEAST_COLUMNS = 32  # fewer starve the matrix product
+PANEL_PART = 0.25  # of the L2 cache of a GPU; the input, the filters and the product want room beside the panel
+
+
+def panel_columns(problem: Problem) -> int:
+    """Columns a panel: what PANEL_BYTES hold, in equal parts of the output, at least LEAST_COLUMNS."""
+    s = problem.shape
+    depth = s.c // s.groups * s.r * s.s
+    most = max(LEAST_COLUMNS, PANEL_BYTES // (depth * problem.number.bytes))
+    return -(-s.p * s.q // -(-s.p * s.q // most))
+
+
+def on_cpu(problem: Problem, device: Device) -> Plan:
+    """Panels of all images and groups are shared out to the device's threads."""
+    from convbench.algorithms.gemm.stretch import stretch_panel
+
+    s, xp = problem.shape, device.xp
+    if s.is_matrix_product:
+        return fully_connected(problem, device)
+    channels, depth, pixels = s.c // s.groups, s.c // s.groups * s.r * s.s, s.p * s.q
+    columns = panel_columns(problem)
+    panels = -(-pixels // columns)
+    scratch = device.empty((device.threads, depth * columns), problem.precision)
+    where = geometry(problem, device)
+
+    def run(x: Any, w: Any, y: Any) -> None:
+        filters = w.reshape(s.groups, s.k // s.groups, depth)
+        images = x.reshape(s.n * s.groups, channels, s.h, s.w)
+        outputs = y.reshape(s.n * s.groups, s.k // s.groups, pixels)
+
+        def one_panel(item: int, thread: int) -> None:
+            image, panel = divmod(item, panels)
+            first = panel * columns
+            width = min(columns, pixels - first)
+            matrix = scratch[thread, : depth * width].reshape(depth, width)
+            stretch_panel(images[image], matrix, first, where)
+            xp.matmul(filters[image % s.groups], matrix, out=outputs[image, :, first : first + width])
+
+        device.parallel(one_panel, s.n * s.groups * panels)
+
+    return Plan(run, workspace=scratch.nbytes, note=f"panels of {columns} columns")
+
+
+def panel_rows(problem: Problem, cache_bytes: int) -> int:
+    """Output rows a panel on CUDA: what PANEL_PART of the cache holds for all groups, in equal parts, at least one row."""
+    s = problem.shape
+    row_bytes = s.c * s.r * s.s * s.q * problem.number.bytes
+    most = max(1, int(cache_bytes * PANEL_PART) // row_bytes)
+    return -(-s.p // -(-s.p // most))
+
+
+def on_cuda(problem: Problem, device: Device) -> Plan:
+    """Panels of whole output rows of one image, all groups at once: stretched by one copy, multiplied by batched BLAS."""
+    s, xp = problem.shape, device.xp
+    if s.is_matrix_product:
+        return fully_connected(problem, device)
+    channels, depth, k = s.c // s.groups, s.c // s.groups * s.r * s.s, s.k // s.groups
+    rows = panel_rows(problem, device.cache_bytes)
+    matrix = device.empty((s.groups * depth * rows * s.q,), problem.precision)
+    # Only a panel of all rows is contiguous in y; a smaller one's product needs a place of its own.
+    product = device.empty((s.groups * k * rows * s.q if rows < s.p else 0,), problem.precision)
+    (ph, pw), (uh, uw), (dh, dw) = s.pad, s.stride, s.dilation
+    padded = device.empty((s.c, s.h + 2 * ph, s.w + 2 * pw), problem.precision)
+    padded[...] = 0
+    channel, row, column = padded.strides
+    view = xp.lib.stride_tricks.as_strided(
+        padded,
+        (s.groups, channels, s.r, s.s, s.p, s.q),
+        (channel * channels, channel, row * dh, column * dw, row * uh, column * uw),
+    )
+
+    def run(x: Any, w: Any, y: Any) -> None:
+        filters = w.reshape(s.groups, k, depth)
+        for n in range(s.n):
+            padded[:, ph : ph + s.h, pw : pw + s.w] = x[n]
+            target = y[n].reshape(s.groups, k, s.p, s.q)
+            for first in range(0, s.p, rows):
+                count = min(rows, s.p - first)
+                panel = matrix[: s.groups * depth * count * s.q].reshape(s.groups, depth, -1)
+                panel.reshape(*view.shape[:4], count, s.q)[...] = view[..., first : first + count, :]
+                if count == s.p:
+                    xp.matmul(filters, panel, out=target.reshape(s.groups, k, -1))
+                    continue
+                out = product[: s.groups * k * count * s.q].reshape(s.groups, k, -1)
+                xp.matmul(filters, panel, out=out)
+                target[:, :, first : first + count] = out.reshape(s.groups, k, count, s.q)
+
+    workspace = matrix.nbytes + product.nbytes + padded.nbytes
+    return Plan(run, workspace=workspace, note=f"panels of {rows} of {s.p} output rows")
+
+
+ALGORITHMS = [
+    Algorithm(
+        "gemm.panel",
+        on={"cpu": on_cpu, "cuda": on_cuda},
+        summary="im2col in panels that stay in cache, multiplied one by one",
+    )
+]

@@ -1,0 +1,114 @@
+"""Winograd convolution by tiles: Y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A, written once for NumPy and CuPy.
+
+d is a window of (m + r - 1)^2 inputs, g a filter, * the product element by element: for each of the t^2 positions the sum
+over channels is a matrix product [K x C] by [C x tiles] (Lavin & Gray, arXiv 1509.09308, algorithm 1). Filters of more than
+five taps are cut into pieces; stride and dilation become phases (unit.py); both only mean more channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.unit import axes, filter_pieces, pad_input, put_phase, windows
+from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, Transform, transform
+from convbench.devices.base import Device
+from convbench.problem import Problem
+from convbench.shapes import ConvShape
+
+FILTERS_AT_ONCE = 1 << 15  # bounds the float64 copies while filters are prepared
+MOST_TAPS = 5  # a piece of the filter; longer ones lose accuracy faster than they save multiplications
+
+
+def algorithm(m: int) -> Algorithm:
+    """winograd.f<m>: tiles of m x m outputs."""
+    return Algorithm(
+        f"winograd.f{m}",
+        on={"cpu": lambda problem, device: plan(m, problem, device), "cuda": lambda p, device: plan(m, p, device)},
+        summary=f"Winograd F({m} x {m}, r x r): tiles of {m} x {m} outputs, one matrix product for each position",
+    )
+
+
+def plan(m: int, problem: Problem, device: Device) -> Plan:
+    """The plan of winograd.f<m>. Images are taken in blocks whose V and M fit half of the last-level cache."""
+    shape, xp, number = problem.shape, device.xp, problem.number
+    rows, columns = (
+        # One output an axis: F(1, r) is the plain sum, whatever r.
+        replace(axis, limit=axis.taps) if axis.tile == 1 else axis
+        for axis in axes(shape, (m, m), min(MOST_TAPS, LARGEST_WINDOW + 1 - m))
+    )
+    f_rows, f_columns = transform(rows.tile, rows.length), transform(columns.tile, columns.length)
+    ath, gh, bth = matrices(xp, f_rows, problem.precision)
+    atw, gw, btw = matrices(xp, f_columns, problem.precision)
+    (mh, th), (mw, tw) = ath.shape, atw.shape
+    g, k = shape.groups, shape.k // shape.groups
+    c = shape.c // g * rows.channels * columns.channels
+    tiles = rows.tiles * columns.tiles  # of one image and output phase
+
+    per_image = (th * tw * g * (c + k) * tiles) * number.bytes
+    block = max(1, min(shape.n, device.cache_bytes // 2 // per_image))
+
+    def room(*dims: int) -> Any:
+        return device.empty(dims, problem.precision)
+
+    padded = device.empty((block, shape.c, rows.extent, columns.extent), problem.precision)
+    padded[...] = 0
+    # Each step reads one buffer and writes the other; the larger of a step's users decides the size.
+    wide = block * tiles * g * max(c * max(rows.window * columns.window, th * tw), k * max(mh * mw, th * tw))
+    buffers = [room(wide), room(wide)]
+
+    def part(which: int, *dims: int) -> Any:
+        return buffers[which][: prod(dims)].reshape(dims)
+
+    def prepare(w: Any) -> Any:
+        # G g G^T of all filters is one product, (G x G) [t^2, r s] by [r s, filters], in float64 and rounded once.
+        flat = filter_pieces(xp, w, shape, rows, columns).reshape(-1, rows.length * columns.length)
+        transform_2d = xp.kron(gh, gw)
+        u = xp.empty((th * tw, len(flat)), problem.precision)
+        for first in range(0, len(flat), FILTERS_AT_ONCE):
+            part_of_w = flat[first : first + FILTERS_AT_ONCE].astype(xp.float64)
+            u[:, first : first + FILTERS_AT_ONCE] = transform_2d @ part_of_w.T
+        return u.reshape(th, tw, g, k, c)
+
+    def run_block(x: Any, u: Any, y: Any) -> None:
+        n = len(x)
+        view = windows(xp, pad_input(xp, x, rows, columns, padded[:n]), shape, rows, columns)
+        for psi in ((i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)):
+            # n g c (phase piece tile element) twice -> element element g (c phase piece)^2 n tile tile
+            d = view[:, :, :, psi[0], :, :, :, :, psi[1]].transpose(6, 10, 1, 2, 3, 4, 7, 8, 0, 5, 9)
+            stretched = part(0, *d.shape)
+            stretched[...] = d
+            v1 = xp.matmul(bth, stretched.reshape(rows.window, -1), out=part(1, th, d[0].size))
+            v = xp.matmul(btw, v1.reshape(th, columns.window, -1), out=part(0, th, tw, g * c * n * tiles))
+            products = xp.matmul(u, v.reshape(th, tw, g, c, -1), out=part(1, th, tw, g, k, n * tiles))
+            y1 = xp.matmul(ath, products.reshape(th, -1), out=part(0, mh, products[0].size))
+            y2 = xp.matmul(atw, y1.reshape(mh, tw, -1), out=part(1, mh, mw, g * k * n * tiles))
+            # rows columns g k n tile tile -> n k (tile row) (tile column)
+            order = y2.reshape(mh, mw, g, k, n, rows.tiles, columns.tiles).transpose(4, 2, 3, 5, 0, 6, 1)
+            values = part(0, *order.shape)
+            values[...] = order
+            put_phase(y, values.reshape(n, shape.k, rows.tiles * mh, columns.tiles * mw), rows, columns, psi)
+
+    def run(x: Any, u: Any, y: Any) -> None:
+        for first in range(0, shape.n, block):
+            run_block(x[first : first + block], u, y[first : first + block])
+
+    return Plan(run, prepare, padded.nbytes + 2 * buffers[0].nbytes, note(m, shape, f_rows, f_columns))
+
+
+def matrices(xp: Any, f: Transform, precision: str) -> tuple[Any, Any, Any]:
+    """A^T and B^T in the problem's precision, G in float64."""
+    at, g, bt = (xp.array([[float(v) for v in row] for row in matrix]) for matrix in (f.at, f.g, f.bt))
+    return at.astype(precision), g, bt.astype(precision)
+
+
+def note(m: int, shape: ConvShape, rows: Transform, columns: Transform) -> str:
+    """What really ran, for the row: the tile, the polyphase, and whether anything is left of Winograd."""
+    words = [f"F({rows.m}x{columns.m}, {rows.r}x{columns.r}), {rows.products * columns.products} products a tile"]
+    if shape.stride != (1, 1) or shape.dilation != (1, 1):
+        words.append("polyphase")
+    if rows.products * columns.products >= rows.m * columns.m * rows.r * columns.r:
+        words.append("degenerate: saves no multiplication, a matrix product" if shape.is_matrix_product else "degenerate")
+    return "; ".join(words)

@@ -1,0 +1,167 @@
+"""What the user sees in a terminal: progress, tables, warnings. With cli.py the only place that prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from convbench.algorithms.base import Algorithm
+from convbench.layers import Layer
+from convbench.problem import Problem
+from convbench.results import Row
+from convbench.units import duration, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+
+DISTURBED_SHARE = 0.1  # of a run's samples: above it the machine counts as noisy
+
+
+def make_console() -> Console:
+    """Standard output; colours and live progress only on a terminal, and no colours with NO_COLOR."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+class Live:
+    """A progress bar with the time left, the case in hand and the layer's best so far; plain lines without a terminal."""
+
+    def __init__(self, console: Console, cases: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = console
+        self.best: Row | None = None
+        self.progress: Progress | None = None
+        self.done = 0
+        self.cases = cases
+        if console.is_terminal:
+            self.progress = Progress(
+                BarColumn(14), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+                console=console, transient=True,
+            )  # fmt: skip
+            # A case moves the bar twice: when it is opened and when it is finished.
+            self.task: TaskID = self.progress.add_task("", total=2 * cases)
+
+    def __enter__(self) -> Live:
+        if self.progress:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def layer(self, layer: Layer, problem: Problem) -> None:
+        """A layer begins."""
+        self.best = None
+        if not self.progress:
+            self.console.print(f"{layer.name}: {problem.shape} {problem.precision}")
+
+    def opening(self, layer: Layer, algorithm: Algorithm) -> None:
+        """An algorithm is being prepared."""
+        self._show(f"{layer.name} {algorithm.name}: preparing", advance=1)
+
+    def timing(self, layer: Layer, count: int) -> None:
+        """The layer's cases are being timed in turn."""
+        self._show(f"{layer.name}: timing {count}")
+
+    def row(self, row: Row) -> None:
+        """A row is finished: show it, and the best so far."""
+        self.done += 1
+        if row.status == "ok" and (self.best is None or (row.time_ms or 0) < (self.best.time_ms or 0)):
+            self.best = row
+        if self.progress:
+            best = f", best {self.best.algo} {duration(self.best.time_ms)}" if self.best else ""
+            self._show(f"{row.layer}{best}", advance=1)
+        else:
+            self.console.print(f"  [{self.done}/{self.cases}] {row.algo}: {outcome(row)}", markup=False, soft_wrap=True)
+
+    def _show(self, text: str, advance: int = 0) -> None:
+        if self.progress:
+            self.progress.update(self.task, description=text[:44], advance=advance)
+
+
+def outcome(row: Row) -> str:
+    """A row in half a line."""
+    if row.status != "ok":
+        return f"{row.status}: {row.note}"
+    return f"{duration(row.time_ms)}, {row.gflops:.1f} GFLOP/s, error {row.error:.1e}"
+
+
+def best_of_families(rows: Sequence[Row]) -> list[Row]:
+    """For each layer and family the fastest `ok` row, or the first of those that are not."""
+    best: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = (f"{row.layer} {row.precision} {row.batch}", row.family)
+        if key not in best or _rank(row) < _rank(best[key]):
+            best[key] = row
+    return list(best.values())
+
+
+def _rank(row: Row) -> tuple[bool, float]:
+    return row.status != "ok", row.time_ms or float("inf")
+
+
+def result_table(rows: Sequence[Row]) -> Table:
+    """Layer x family, the best variant of each, the layer's winner marked with an asterisk."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name, side in (("layer", "left"), ("algorithm", "left"), ("time", "right"), ("95 % interval", "right"),
+                       ("GFLOP/s", "right"), ("workspace", "right"), ("error", "right")):  # fmt: skip
+        table.add_column(name, justify=side, no_wrap=name not in ("layer",), overflow="fold")  # type: ignore[arg-type]
+    shown = best_of_families(rows)
+    last = ""
+    for row in shown:
+        rivals = [r for r in shown if r.layer == row.layer and r.status == "ok"]
+        wins = row.status == "ok" and row is min(rivals, key=_rank)
+        name = row.layer if row.layer != last else ""
+        if name and last:
+            table.add_section()
+        last = row.layer
+        if row.status != "ok":
+            style = "red" if row.status in ("wrong", "failed", "timeout") else "dim"
+            table.add_row(name, row.algo, row.status, "", "", "", f"{row.error:.1e}" if row.error else "", style=style)
+            continue
+        interval = f"{duration(row.time_lo_ms, False)} .. {duration(row.time_hi_ms, False)}"
+        table.add_row(
+            name, f"{row.algo} *" if wins else row.algo, duration(row.time_ms), interval,
+            f"{row.gflops:.1f}", size(row.workspace_bytes), f"{row.error:.1e}", style="bold green" if wins else "",
+        )  # fmt: skip
+    return table
+
+
+def advice(rows: Sequence[Row]) -> list[str]:
+    """What about these rows should make one careful, each with what to do about it."""
+    told = []
+    timed = [row for row in rows if row.status == "ok"]
+    loose = [row for row in timed if not row.converged]
+    if loose:
+        worst = max(loose, key=lambda row: ((row.time_hi_ms or 0) - (row.time_lo_ms or 0)) / (row.time_ms or 1))
+        told.append(
+            f"{len(loose)} of {len(timed)} times are not known to 1 % (worst: {worst.layer} {worst.algo}); "
+            "give them longer with --budget"
+        )
+    samples, disturbed = (sum(getattr(row, name) or 0 for row in timed) for name in ("samples", "disturbed"))
+    if disturbed > DISTURBED_SHARE * samples:
+        told.append(
+            f"noisy machine: {disturbed} of {samples} samples lost time to other processes or to the hypervisor; "
+            "stop what else runs, or compare only what was measured in one run"
+        )
+    return told
+
+
+def print_end(console: Console, rows: Sequence[Row], warnings: Iterable[str], path: object) -> None:
+    """The table, the reasons of rows that are not ok, warnings, and where the CSV is."""
+    console.print()
+    console.print(result_table(rows))
+    console.print("* fastest of its layer; the best variant of each family is shown", style="dim")
+    for row in rows:
+        if row.status != "ok":
+            console.print(f"{row.status}: {row.layer} {row.algo}: {row.note}", markup=False, soft_wrap=True)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    console.print(f"{len(rows)} rows in {path}", markup=False, soft_wrap=True)

@@ -1,0 +1,93 @@
+"""The Device protocol: the clock, the arrays and the memory of a machine, so that a test can script all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from convbench.problem import Problem
+
+Call = Callable[[], Any]
+
+
+class NoDevice(Exception):
+    """The device that was asked for cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed sample: seconds a call, whether something else on the machine took time from it, and (GPU) launch time."""
+
+    seconds: float
+    disturbed: bool = False
+    enqueue_s: float | None = None
+    sm_mhz: float | None = None
+
+
+class Device(Protocol):
+    """A place where convolutions run."""
+
+    kind: str  # "cpu" or "cuda"
+    hardware: str  # the model's name, as results are filed under it
+    threads: int  # CPU threads an algorithm may use
+    xp: Any  # numpy, or cupy
+    caches: tuple[str, ...]  # cache states it can time in; the first is the default
+    cache_bytes: int  # the last-level cache
+
+    def now(self) -> float:
+        """Seconds on the clock that budgets are kept by."""
+        ...
+
+    def time(self, calls: list[Call], loops: int) -> Sample:
+        """Run `loops` calls, taking them from `calls` in turn, and time them together."""
+        ...
+
+    def time_hot(self, call: Call) -> float | None:
+        """Seconds a call, back to back with warm caches, where that differs from `time`; else None."""
+        ...
+
+    def flops_peak(self, precision: str) -> float:
+        """FLOP/s of a large matrix product, measured now."""
+        ...
+
+    def bandwidth_peak(self) -> float:
+        """Bytes/s (read and written) of a large copy, measured now."""
+        ...
+
+    def empty(self, shape: tuple[int, ...], precision: str) -> Any:
+        """An array, not initialised."""
+        ...
+
+    def put(self, array: Any) -> Any:
+        """A NumPy array onto the device."""
+        ...
+
+    def get(self, array: Any) -> Any:
+        """A device array as a NumPy array."""
+        ...
+
+    def peak(self, call: Call) -> int:
+        """Bytes that `call` had allocated at its worst moment, beyond what was there before."""
+        ...
+
+    def parallel(self, work: Callable[[int, int], None], items: int) -> None:
+        """work(i, thread) for each i below items, on `threads` threads, in an order that is nobody's business."""
+        ...
+
+    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
+        """Real 2-D FFT of the last two dimensions, zero-padded to `size`; the precision is kept."""
+        ...
+
+    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
+        """Its inverse, scaled by 1 / (size[0] size[1])."""
+        ...
+
+    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+        """The compiled CUDA module of a `.cu` file for this problem (raises NoDevice on a CPU)."""
+        ...
+
+    def warnings(self) -> Iterable[str]:
+        """What about this machine, now, makes times doubtful, each with advice."""
+        ...

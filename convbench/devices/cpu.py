@@ -1,0 +1,235 @@
+"""The CPU as a Device: its clock, its caches, its threads, and what disturbs it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convbench.devices.base import Call, NoDevice, Sample
+from convbench.problem import Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PEAK_SIZE = 2048  # rows and columns of the matrix product that stands for the peak
+PEAK_SECONDS = 0.5  # for each ceiling
+DEFAULT_CACHE = 32 << 20  # where the system does not say
+
+
+class Cpu:
+    """Times with perf_counter_ns, in float32 and float64, on `threads` threads of NumPy's BLAS and of Numba."""
+
+    kind = "cpu"
+    caches = ("hot", "cold")
+
+    def __init__(self, threads: int) -> None:
+        import numpy
+
+        self.xp = numpy
+        self.threads = threads
+        self.hardware = cpu_name()
+        self.cache_bytes = last_level_cache()
+        self._limit_threads()
+
+    def _limit_threads(self) -> None:
+        """The environment set the pools' sizes before NumPy came; this also holds where NumPy was there already."""
+        import numba
+
+        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+        for library in self._blas.lib_controllers:
+            library.set_num_threads(self.threads)
+
+    @cached_property
+    def _blas(self) -> Any:
+        from threadpoolctl import ThreadpoolController
+
+        return ThreadpoolController().select(user_api="blas")
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, "convbench")
+
+    def now(self) -> float:
+        """Seconds of the monotonic clock."""
+        return time.perf_counter()
+
+    def time(self, calls: list[Call], loops: int) -> Sample:
+        """Time `loops` calls together, garbage collector off; disturbed = the kernel or the hypervisor took time away."""
+        count = len(calls)
+        collecting = gc.isenabled()
+        gc.disable()
+        stolen, switched = _stolen_ticks(), _involuntary_switches()
+        begin = time.perf_counter_ns()
+        for i in range(loops):
+            calls[i % count]()
+        elapsed = time.perf_counter_ns() - begin
+        disturbed = _stolen_ticks() > stolen or _involuntary_switches() > switched
+        if collecting:
+            gc.enable()
+        return Sample(elapsed / loops * 1e-9, disturbed)
+
+    def time_hot(self, call: Call) -> None:
+        """Nothing beside `time`: on a CPU the state of the cache is a choice for the whole run."""
+        return
+
+    def flops_peak(self, precision: str) -> float:
+        """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices."""
+        a = self.xp.ones((PEAK_SIZE, PEAK_SIZE), precision)
+        out = self.xp.empty_like(a)
+        return 2 * PEAK_SIZE**3 / self._best(lambda: self.xp.matmul(a, a, out=out))
+
+    def bandwidth_peak(self) -> float:
+        """The best of several copies, by all threads, between arrays of four times the last-level cache."""
+        elements = 4 * self.cache_bytes // 8 // self.threads
+        source = self.xp.ones((self.threads, elements))
+        target = self.xp.empty_like(source)
+        copy = self.xp.copyto
+        best = self._best(lambda: self.parallel(lambda i, thread: copy(target[i], source[i]), self.threads))
+        return 2 * source.nbytes / best
+
+    def _best(self, call: Call) -> float:
+        call()
+        times, end = [], self.now() + PEAK_SECONDS
+        while len(times) < 3 or self.now() < end:
+            times.append(self.time([call], 1).seconds)
+        return min(times)
+
+    def empty(self, shape: tuple[int, ...], precision: str) -> np.ndarray[Any, Any]:
+        """A NumPy array on a 64-byte boundary, as the widest vector loads like it."""
+        dtype = self.xp.dtype(precision)
+        size = dtype.itemsize
+        for dim in shape:
+            size *= dim
+        raw = self.xp.empty(size + 64, self.xp.uint8)
+        start = -raw.ctypes.data % 64
+        return raw[start : start + size].view(dtype).reshape(shape)
+
+    def put(self, array: Any) -> Any:
+        """A copy on a 64-byte boundary."""
+        out = self.empty(array.shape, array.dtype.name)
+        out[...] = array
+        return out
+
+    def get(self, array: Any) -> Any:
+        """The array itself."""
+        return array
+
+    def peak(self, call: Call) -> int:
+        """By tracemalloc, to which NumPy reports its buffers; what Numba or BLAS take by themselves is not seen."""
+        gc.collect()
+        tracemalloc.start()
+        try:
+            call()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def parallel(self, work: Callable[[int, int], None], items: int) -> None:
+        """Each thread takes the next item as it comes free; BLAS inside `work` runs on one thread."""
+        if self.threads == 1:
+            for i in range(items):
+                work(i, 0)
+            return
+        taken = iter(range(items))
+        lock = threading.Lock()
+
+        def serve(thread: int) -> None:
+            while True:
+                with lock:
+                    i = next(taken, None)
+                if i is None:
+                    return
+                work(i, thread)
+
+        with self._single_threaded_blas():
+            for done in [self._pool.submit(serve, t) for t in range(self.threads)]:
+                done.result()
+
+    def _single_threaded_blas(self) -> Any:
+        return self._blas.limit(limits=1)
+
+    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
+        """scipy.fft (pocketfft), on all threads."""
+        from scipy.fft import rfft2
+
+        return rfft2(array, size, workers=self.threads)
+
+    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
+        """scipy.fft (pocketfft), on all threads; may overwrite its input."""
+        from scipy.fft import irfft2
+
+        return irfft2(array, size, workers=self.threads, overwrite_x=True)
+
+    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+        """A CPU runs no CUDA."""
+        raise NoDevice(f"{source.name} is CUDA source and this device is the CPU; use --device cuda")
+
+    def warnings(self) -> Iterator[str]:
+        """Frequency governor, threads that share cores, other processes."""
+        governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        if governor.exists() and (name := governor.read_text().strip()) != "performance":
+            yield f"the CPU frequency governor is '{name}': times wander; try 'cpupower frequency-set -g performance'"
+        cores = physical_cores()
+        if self.threads > cores:
+            yield f"{self.threads} threads on {cores} physical cores: they get in each other's way; try --threads {cores}"
+        load = os.getloadavg()[0]
+        if load > 0.5 + self.threads:
+            yield f"the load average is {load:.1f}: other processes are running; stop them for times that can be compared"
+
+
+def cpu_name() -> str:
+    """The model's name as the kernel gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    import platform
+
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def physical_cores() -> int:
+    """Cores this process may run on, threads of one core counted once."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = set()
+    for cpu in allowed:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            cores.add(tuple((topology / name).read_text() for name in ("physical_package_id", "core_id")))
+        except OSError:
+            cores.add((str(cpu), ""))
+    return len(cores)
+
+
+def last_level_cache() -> int:
+    """Bytes of the largest cache of the first CPU."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+        sizes.append(int(text.rstrip("KMG")) * units.get(text[-1], 1))
+    return max(sizes, default=DEFAULT_CACHE)
+
+
+def _stolen_ticks() -> int:
+    """Clock ticks the hypervisor gave to others, since boot (0 where the kernel does not tell)."""
+    try:
+        with open("/proc/stat", "rb") as file:
+            return int(file.readline().split()[8])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _involuntary_switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

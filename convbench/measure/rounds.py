@@ -1,0 +1,95 @@
+"""The cases of one layer, timed round by round in turn, so that whatever drifts drifts for all of them alike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from convbench.devices.base import Device, Sample
+from convbench.measure.case import Case, Operands, check, guarded, poison
+from convbench.measure.rules import Budget, has_converged, is_done, is_warm, loops_for, turn_is_over
+from convbench.reference import judge
+
+
+@dataclass
+class _Timing:
+    """Where one case stands."""
+
+    case: Case
+    times: list[float] = field(default_factory=list)
+    spent: float = 0.0  # seconds of sampling
+
+
+def measure(cases: Sequence[Case], data: Operands, device: Device, budget: Budget, seed: int = 0) -> Iterator[Case]:
+    """Time all cases that can be timed; yield each as soon as it is finished, those that cannot be timed first.
+
+    A round gives each unfinished case one turn, in an order shuffled anew: one untimed call, then a few samples.
+    """
+    active = []
+    for case in cases:
+        if case.alive:
+            guarded(case, lambda case=case: warm_up(case, device, budget))  # type: ignore[misc]
+        if case.alive:
+            active.append(_Timing(case))
+        else:
+            case.release()
+            yield case
+    order = random.Random(seed)
+    number = 0
+    while active:
+        order.shuffle(active)
+        for timing in list(active):
+            guarded(timing.case, lambda timing=timing: take_turn(timing, device, budget, number))  # type: ignore[misc]
+            if not timing.case.alive or is_done(timing.times, timing.spent, budget):
+                active.remove(timing)
+                guarded(timing.case, lambda timing=timing: finish(timing.case, data, device))  # type: ignore[misc]
+                timing.case.release()
+                yield timing.case
+        number += 1
+
+
+def warm_up(case: Case, device: Device, budget: Budget) -> None:
+    """Call until times are steady (rules.is_warm), and choose the loops a sample takes."""
+    times: list[float] = []
+    begin = device.now()
+    while not is_warm(times, device.now() - begin, budget):
+        times.append(device.time(case.calls, 1).seconds)
+    case.loops = 1 if device.kind == "cuda" else loops_for(min(times[-5:]))
+
+
+def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> None:
+    """One untimed call, which pays for the switch from another algorithm, then samples until the turn is over."""
+    case = timing.case
+    turn_start = begin = device.now()
+    case.calls[0]()
+    taken = 0
+    while True:
+        sample: Sample = device.time(case.calls, case.loops)
+        now = device.now()
+        case.samples.append(sample)
+        case.rounds.append(number)
+        timing.times.append(sample.seconds)
+        timing.spent += now - begin
+        begin, taken = now, taken + 1
+        if is_done(timing.times, timing.spent, budget) or turn_is_over(taken, now - turn_start):
+            return
+
+
+def finish(case: Case, data: Operands, device: Device) -> None:
+    """After the last sample: the hot time where there is one, and a second check of the answer."""
+    if not case.alive:
+        return
+    case.hot_s = device.time_hot(case.calls[0])
+    poison(case.outputs[0])
+    case.calls[0]()
+    first = case.judgement
+    case.judgement = judge(device.get(case.outputs[0]), data.truth)
+    check(case, data, device)
+    if case.status == "wrong" and first is not None and first.error <= case.algorithm.tolerance_for(data.problem):
+        case.add_note("right in the first call, wrong after the timed ones")
+
+
+def converged(case: Case) -> bool:
+    """Whether a finished case's median is known well enough."""
+    return has_converged([sample.seconds for sample in case.samples])

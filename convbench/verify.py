@@ -1,0 +1,113 @@
+"""Correctness only: every algorithm on every layer and on random odd shapes, judged against float64."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from convbench.algorithms.base import Algorithm
+from convbench.console import make_console
+from convbench.devices.base import Device
+from convbench.layers import Layer
+from convbench.measure.case import Case, open_case, operands
+from convbench.problem import Problem
+from convbench.shapes import ConvShape, ShapeError
+
+
+@dataclass
+class Tally:
+    """One algorithm's outcomes: its error on each layer, and all its cases on random shapes."""
+
+    layers: dict[str, Case] = field(default_factory=dict)
+    random: list[Case] = field(default_factory=list)
+
+
+def random_shape(rng: random.Random) -> ConvShape:
+    """A small odd convolution: any stride, padding, dilation, groups, rectangles, one-pixel outputs, pads beyond filters."""
+
+    def pair(low: int, high: int, usual: int) -> tuple[int, int]:
+        if rng.random() < 0.4:
+            return usual, usual
+        return rng.randint(low, high), rng.randint(low, high)
+
+    while True:
+        groups = rng.choice((1, 1, 1, 2, 3))
+        small = rng.random() < 0.2  # filters as large as the image
+        r, s = rng.randint(1, 7), rng.randint(1, 7)
+        h, w = (r, s) if small else (rng.randint(1, 24), rng.randint(1, 24))
+        try:
+            return ConvShape(
+                rng.choice((1, 1, 2, 3, 5)), groups * rng.randint(1, 9), h, w, groups * rng.randint(1, 11), r, s,
+                pair(1, 4, 1), pair(0, 8, 0), pair(1, 3, 1), groups,
+            )  # fmt: skip
+        except ShapeError:
+            continue
+
+
+def verify(
+    layers: Sequence[Layer], algorithms: Sequence[Algorithm], device: Device, precision: str, batch: int, shapes: int,
+    seed: int,
+) -> dict[str, Tally]:  # fmt: skip
+    """Every algorithm on every layer and on `shapes` random ones; nothing is timed or weighed."""
+    tallies = {algorithm.name: Tally() for algorithm in algorithms}
+    rng = random.Random(seed)
+    problems: list[tuple[str | None, ConvShape]] = [
+        (layer.name, layer.shape.with_batch(batch or layer.shape.n)) for layer in layers
+    ]
+    problems += [(None, random_shape(rng)) for _ in range(shapes)]
+    for name, shape in problems:
+        data = operands(Problem(shape, precision), device, seed)
+        for algorithm in algorithms:
+            case = open_case(algorithm, data, device, device.caches[0], weigh=False)
+            case.release()
+            tally = tallies[algorithm.name]
+            if name is None:
+                tally.random.append(case)
+            else:
+                tally.layers[name] = case
+    return tallies
+
+
+def error_text(case: Case) -> str:
+    """The error where there is one, else the status."""
+    if case.status == "ok" and case.judgement:
+        return f"{case.judgement.error:.0e}"
+    return case.status
+
+
+def print_verification(
+    layers: Sequence[Layer], algorithms: Sequence[Algorithm], device: Device, precision: str, batch: int, shapes: int,
+    seed: int,
+) -> int:  # fmt: skip
+    """Verify, show the table and every reason; the exit code: 5 for wrong answers, 4 for failures, else 0."""
+    from rich.table import Table
+
+    console = make_console()
+    console.print(f"{device.kind}: {device.hardware}; {precision}; {shapes} random shapes of seed {seed}", markup=False)
+    tallies = verify(layers, algorithms, device, precision, batch, shapes, seed)
+    table = Table(box=None, pad_edge=False, padding=(0, 1), title_justify="left")
+    table.add_column("error", no_wrap=True)
+    for layer in layers:
+        table.add_column(layer.name, justify="right", overflow="fold")
+    table.add_column("random: worst", justify="right")
+    table.add_column("ok", justify="right")
+    for name, tally in tallies.items():
+        good = [case for case in tally.random if case.status == "ok"]
+        worst = max((case.judgement.error for case in good if case.judgement), default=None)
+        table.add_row(
+            name, *(error_text(tally.layers[layer.name]) for layer in layers),
+            f"{worst:.0e}" if worst is not None else "", f"{len(good)}/{len(tally.random)}",
+        )  # fmt: skip
+    console.print(table)
+    cases = [case for tally in tallies.values() for case in (*tally.layers.values(), *tally.random)]
+    for case in cases:
+        if case.status != "ok":
+            console.print(
+                f"{case.status}: {case.algorithm.name} on {case.problem.shape}: {case.note}", markup=False, soft_wrap=True
+            )
+    counts = {status: sum(case.status == status for case in cases) for status in sorted({case.status for case in cases})}
+    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    if counts.get("wrong"):
+        return 5
+    return 4 if counts.get("failed") or not counts.get("ok") else 0
