@@ -47,7 +47,8 @@ Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of the ran
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Tells for every convolution how fast, how hungry and how exact each algorithm is on this machine."""
     if version:
@@ -115,7 +116,9 @@ def run(
     raise typer.Exit(exit_code(rows))
 
 
-@app.command(epilog="Examples: [b]convbench report results/x.csv --out charts/[/b] · [b]convbench report cpu.csv gpu.csv[/b]")
+@app.command(
+    epilog="Examples: [b]convbench report results/x.csv --out charts/[/b] · [b]convbench report cpu.csv gpu.csv[/b]"
+)
 def report(
     files: Annotated[list[Path], typer.Argument(help="One or more CSVs; several are put side by side.")],
     out: Annotated[Path, typer.Option(help="Folder for charts (SVG, PNG) and tables (Markdown).")] = Path("charts"),
@@ -126,12 +129,16 @@ def report(
 
     rows = [row for path in files for row in read(path)]
     if not any(row.status == "ok" for row in rows):
-        raise UserError(f"{', '.join(map(str, files))}: no row has the status ok, so there is nothing to draw", NOT_MEASURED)
+        raise UserError(
+            f"{', '.join(map(str, files))}: no row has the status ok, so there is nothing to draw", NOT_MEASURED
+        )
     for path in write_report({str(path): read(path) for path in files}, out):
         typer.echo(path)
 
 
-@app.command(name="list", epilog="Examples: [b]convbench list[/b] · [b]convbench list --device cuda --plugin mine.py[/b]")
+@app.command(
+    name="list", epilog="Examples: [b]convbench list[/b] · [b]convbench list --device cuda --plugin mine.py[/b]"
+)
 def list_all(
     device: Annotated[str, typer.Option("--device", help="[b]cpu[/b] or [b]cuda[/b]; default: both.")] = "auto",
     net: NetName = "alexnet",
@@ -173,7 +180,9 @@ def verify(
     algo: Algos = "all",
     net: NetName = "alexnet",
     shapes: Annotated[int, typer.Option(min=0, max=100_000, help="Random odd shapes beside the layers.")] = 100,
-    batch: Annotated[int, typer.Option(min=0, max=1_000_000, help="Images of the layers; 0: as the layer says (1).")] = 0,
+    batch: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Images of the layers; 0: as the layer says (1).")
+    ] = 0,
     device: DeviceKind = "auto",
     threads: Threads = 0,
     precision: PrecisionName = "float32",

@@ -9,7 +9,7 @@ from convbench.algorithms.base import Algorithm
 from convbench.layers import Layer
 from convbench.problem import Problem
 from convbench.results import Row
-from convbench.units import duration, size
+from convbench.units import duration, error, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def make_console() -> Console:
 
 
 class Live:
-    """A progress bar with the time left, the case in hand and the layer's best so far; plain lines without a terminal."""
+    """A progress bar, time left, the case in hand and the layer's best so far; plain lines without a terminal."""
 
     def __init__(self, console: Console, cases: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,7 +40,7 @@ class Live:
         if console.is_terminal:
             self.progress = Progress(
                 BarColumn(14), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
-                console=console, transient=True,
+                console=console, transient=True, auto_refresh=False,  # no thread that draws while something is timed
             )  # fmt: skip
             # A case moves the bar twice: when it is opened and when it is finished.
             self.task: TaskID = self.progress.add_task("", total=2 * cases)
@@ -64,9 +64,9 @@ class Live:
         """An algorithm is being prepared."""
         self._show(f"{layer.name} {algorithm.name}: preparing", advance=1)
 
-    def timing(self, layer: Layer, count: int) -> None:
-        """The layer's cases are being timed in turn."""
-        self._show(f"{layer.name}: timing {count}")
+    def timing(self, layer: Layer, algorithm: Algorithm) -> None:
+        """It is an algorithm's turn to be timed."""
+        self._show(f"{layer.name} {algorithm.name}{self._best()}")
 
     def row(self, row: Row) -> None:
         """A row is finished: show it, and the best so far."""
@@ -74,21 +74,24 @@ class Live:
         if row.status == "ok" and (self.best is None or (row.time_ms or 0) < (self.best.time_ms or 0)):
             self.best = row
         if self.progress:
-            best = f", best {self.best.algo} {duration(self.best.time_ms)}" if self.best else ""
-            self._show(f"{row.layer}{best}", advance=1)
+            self._show(f"{row.layer}{self._best()}", advance=1)
         else:
             self.console.print(f"  [{self.done}/{self.cases}] {row.algo}: {outcome(row)}", markup=False, soft_wrap=True)
 
+    def _best(self) -> str:
+        return f", best {self.best.algo} {duration(self.best.time_ms)}" if self.best else ""
+
     def _show(self, text: str, advance: int = 0) -> None:
         if self.progress:
-            self.progress.update(self.task, description=text[:44], advance=advance)
+            self.progress.update(self.task, description=text[:48], advance=advance)
+            self.progress.refresh()
 
 
 def outcome(row: Row) -> str:
     """A row in half a line."""
     if row.status != "ok":
         return f"{row.status}: {row.note}"
-    return f"{duration(row.time_ms)}, {row.gflops:.1f} GFLOP/s, error {row.error:.1e}"
+    return f"{duration(row.time_ms)}, {row.gflops:.1f} GFLOP/s, error {error(row.error)}"
 
 
 def best_of_families(rows: Sequence[Row]) -> list[Row]:
@@ -109,7 +112,7 @@ def result_table(rows: Sequence[Row]) -> Table:
     """Layer x family, the best variant of each, the layer's winner marked with an asterisk."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name, side in (("layer", "left"), ("algorithm", "left"), ("time", "right"), ("95 % interval", "right"),
                        ("GFLOP/s", "right"), ("workspace", "right"), ("error", "right")):  # fmt: skip
         table.add_column(name, justify=side, no_wrap=name not in ("layer",), overflow="fold")  # type: ignore[arg-type]
@@ -124,12 +127,12 @@ def result_table(rows: Sequence[Row]) -> Table:
         last = row.layer
         if row.status != "ok":
             style = "red" if row.status in ("wrong", "failed", "timeout") else "dim"
-            table.add_row(name, row.algo, row.status, "", "", "", f"{row.error:.1e}" if row.error else "", style=style)
+            table.add_row(name, row.algo, row.status, "", "", "", error(row.error), style=style)
             continue
         interval = f"{duration(row.time_lo_ms, False)} .. {duration(row.time_hi_ms, False)}"
         table.add_row(
             name, f"{row.algo} *" if wins else row.algo, duration(row.time_ms), interval,
-            f"{row.gflops:.1f}", size(row.workspace_bytes), f"{row.error:.1e}", style="bold green" if wins else "",
+            f"{row.gflops:.1f}", size(row.workspace_bytes), error(row.error), style="bold green" if wins else "",
         )  # fmt: skip
     return table
 

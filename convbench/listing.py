@@ -120,7 +120,12 @@ def facts(shape: ConvShape, width: int) -> list[tuple[str, str]]:
         ("arithmetic intensity", f"{shape.flops / (shape.elements * width):.1f} FLOP/byte"),
     ]
     if shape.is_matrix_product:
-        lines.append(("fully connected", "nothing to stretch: " + ("a matrix-vector" if shape.n == 1 else "one matrix") + " product"))
+        lines.append(
+            (
+                "fully connected",
+                "nothing to stretch: " + ("a matrix-vector" if shape.n == 1 else "one matrix") + " product",
+            )
+        )
     return lines
 
 

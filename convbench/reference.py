@@ -23,7 +23,7 @@ SPOTS = 256
 
 @dataclass(frozen=True)
 class Truth:
-    """The reference on some images whole (`images`, values [len(images), K, P, Q]) and on single elements (`spots`)."""
+    """The reference on some images whole (`images`: values [images, K, P, Q]) and on single elements (`spots`)."""
 
     images: tuple[int, ...]
     whole: Array
@@ -33,7 +33,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Judgement:
-    """error = ||y - ref|| / ||ref||, error_max = max |y - ref| / max |ref|, and how many elements were never written."""
+    """error = ||y - ref|| / ||ref||, error_max = max |y - ref| / max |ref|, and elements that are not finite."""
 
     error: float
     error_max: float

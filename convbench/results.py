@@ -1,4 +1,4 @@
-"""The CSV: one row a case, appended and flushed as it is made, and read back strictly. The dataclass Row is the schema."""
+"""The CSV: one row a case, appended and flushed as it is made, read back strictly. The dataclass Row is its schema."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+FOREIGN = "not a convbench results file of this version"
 STATUSES = ("ok", "unsupported", "skipped", "wrong", "failed", "timeout", "unstable")
 SAMPLE_COLUMNS = ("run", "layer", "shape", "direction", "algo", "device", "precision", "threads", "cache",
                   "process", "round", "loops", "seconds", "disturbed")  # fmt: skip
@@ -41,7 +42,9 @@ class Row:
     threads: int = _column("CPU threads every algorithm was given")
     cache: str = _column("`hot`: operands stay where the call before left them; `cold`: evicted or flushed before each")
     seed: int = _column("of the random operands, to be given back to --seed")
-    status: str = _column("`ok`, `unsupported`, `skipped`, `wrong`, `failed`, `timeout` or `unstable`; only `ok` is ranked")
+    status: str = _column(
+        "`ok`, `unsupported`, `skipped`, `wrong`, `failed`, `timeout` or `unstable`; only `ok` is ranked"
+    )
     note: str = _column("which code ran; the reason where the status is not `ok`")
     time_ms: float | None = _column("ms a call: median of the samples (below 50 us on CUDA the 20 % trimmed mean)")
     time_lo_ms: float | None = _column("ms: lower end of the median's 95 % interval (order statistics)")
@@ -52,7 +55,9 @@ class Row:
     samples: int | None = _column("samples taken; they are in `<name>.samples.csv`")
     loops: int | None = _column("calls a sample")
     outliers: int | None = _column("samples beyond Tukey's fences; counted, not dropped")
-    disturbed: int | None = _column("samples from which the hypervisor or another process took time; counted, not dropped")
+    disturbed: int | None = _column(
+        "samples from which the hypervisor or another process took time; counted, not dropped"
+    )
     converged: bool | None = _column("`true` where the interval's half-width is at most 1 % of the median")
     first_ms: float | None = _column("ms: planning and the first call, compiling included")
     prepare_ms: float | None = _column("ms: transforming or packing the filters, once")
@@ -60,7 +65,9 @@ class Row:
     enqueue_ms: float | None = _column("ms the host needs to launch one call, median (CUDA only)")
     sm_mhz: float | None = _column("MHz of the GPU's processors while it was timed, median (CUDA only)")
     joule: float | None = _column("J a call, where the GPU reports it (CUDA only)")
-    gflop: float | None = _column("10^9 nominal FLOPs a call, 2 N K P Q (C/g) R S, padding counted, for every algorithm")
+    gflop: float | None = _column(
+        "10^9 nominal FLOPs a call, 2 N K P Q (C/g) R S, padding counted, for every algorithm"
+    )
     gflop_true: float | None = _column("10^9 FLOPs without the taps that fall on padding")
     gflops: float | None = _column("effective GFLOP/s: gflop / time")
     percent_of_peak: float | None = _column("gflops in % of a large matrix product's rate, measured in the same run")
@@ -68,7 +75,9 @@ class Row:
     gbs: float | None = _column("effective GB/s: bytes_min / time")
     workspace_bytes: int | None = _column("bytes the plan says it needs beyond x, w, y and the prepared filters")
     prepared_bytes: int | None = _column("bytes of the prepared filters (0: it uses w as it is)")
-    peak_bytes: int | None = _column("bytes measured beyond x, w and y at the worst moment of planning, preparing and one call")
+    peak_bytes: int | None = _column(
+        "bytes measured beyond x, w and y at the worst moment of planning, preparing and one call"
+    )
     error: float | None = _column("||y - ref|| / ||ref|| against float64")
     error_max: float | None = _column("max |y - ref| / max |ref|")
     hardware: str = _column("model of the CPU or GPU")
@@ -129,7 +138,17 @@ class Writer:
 
     def add(self, row: Row, samples: Iterable[Sequence[Any]] = ()) -> None:
         """Append one row and its samples (round, loops, seconds, disturbed)."""
-        key = (row.run, row.layer, row.shape, row.direction, row.algo, row.device, row.precision, row.threads, row.cache)
+        key = (
+            row.run,
+            row.layer,
+            row.shape,
+            row.direction,
+            row.algo,
+            row.device,
+            row.precision,
+            row.threads,
+            row.cache,
+        )
         try:
             lines = [tuple(cell(v) for v in (*key, os.getpid(), *sample)) for sample in samples]
             if lines:
@@ -172,8 +191,8 @@ def _check_appendable(path: Path, header: Sequence[str]) -> None:
 def _header_difference(found: Sequence[str], header: Sequence[str]) -> str:
     for number, (got, wanted) in enumerate(zip(found, header, strict=False), 1):
         if got != wanted:
-            return f"column {number} is '{got[:40]}' where '{wanted}' belongs: not a convbench results file of this version"
-    return f"{len(found)} columns instead of {len(header)}: not a convbench results file of this version"
+            return f"column {number} is '{got[:40]}' where '{wanted}' belongs: {FOREIGN}"
+    return f"{len(found)} columns instead of {len(header)}: {FOREIGN}"
 
 
 def read(path: Path) -> list[Row]:
@@ -196,7 +215,9 @@ def read(path: Path) -> list[Row]:
                     raise ResultsError(f"{path}, line 1: {_header_difference(cells, COLUMNS)}")
                 continue
             if len(cells) != len(COLUMNS):
-                raise ResultsError(f"{path}, line {line}: {len(cells)} cells instead of {len(COLUMNS)}: truncated or damaged")
+                raise ResultsError(
+                    f"{path}, line {line}: {len(cells)} cells instead of {len(COLUMNS)}: truncated or damaged"
+                )
             rows.append(_parse(path, line, cells))
     except csv.Error as error:
         raise ResultsError(f"{path}, line {reader.line_num}: {error}") from None
@@ -214,7 +235,9 @@ def _parse(path: Path, line: int, cells: Sequence[str]) -> Row:
             raise ResultsError(f"{path}, line {line}, column {name}: {error}") from None
     row = Row(**values)
     if row.status == "ok" and (row.time_ms is None or row.time_ms <= 0):
-        raise ResultsError(f"{path}, line {line}, column time_ms: a row that is ok needs a time above 0, not '{row.time_ms}'")
+        raise ResultsError(
+            f"{path}, line {line}, column time_ms: a row that is ok needs a time above 0, not '{row.time_ms}'"
+        )
     return row
 
 

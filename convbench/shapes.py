@@ -140,7 +140,7 @@ def parse_shape(word: str) -> ConvShape:
     example = "for example n1c64h56w56k128r3s3u2p1"
     values: dict[str, tuple[int, int | None]] = {}
     position = 0
-    for match in iter(lambda: _TOKEN.match(word, position), None):
+    while match := _TOKEN.match(word, position):
         letter, first, second = match.groups()
         if letter not in _REQUIRED + "updg":
             raise ShapeError(f"shape '{word}': unknown letter '{letter}'; known are n c h w k r s u p d g, {example}")
@@ -162,8 +162,8 @@ def parse_shape(word: str) -> ConvShape:
         first, second = values[letter]
         return first, first if second is None else second
 
-    sizes = [values[letter][0] for letter in _REQUIRED]
+    n, c, h, w, k, r, s = (values[letter][0] for letter in _REQUIRED)
     try:
-        return ConvShape(*sizes, pair("u"), pair("p"), pair("d"), values.get("g", (1, None))[0])
+        return ConvShape(n, c, h, w, k, r, s, pair("u"), pair("p"), pair("d"), values.get("g", (1, None))[0])
     except ShapeError as error:
         raise ShapeError(f"shape '{word}': {error}") from None

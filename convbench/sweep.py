@@ -61,8 +61,8 @@ class Listener(Protocol):
         """An algorithm is planned, compiled, checked and weighed."""
         ...
 
-    def timing(self, layer: Layer, count: int) -> None:
-        """All that can be timed is timed, round by round."""
+    def timing(self, layer: Layer, algorithm: Algorithm) -> None:
+        """It is an algorithm's turn to be timed."""
         ...
 
     def row(self, row: Row) -> None:
@@ -110,8 +110,11 @@ def sweep(
                 cases.append(case)
             else:
                 yield as_row(case)
-        listener.timing(layer, len(cases))
-        for case in measure(cases, data, device, request.budget, request.seed):
+
+        def turn(case: Case, layer: Layer = layer) -> None:
+            listener.timing(layer, case.algorithm)
+
+        for case in measure(cases, data, device, request.budget, request.seed, turn):
             yield as_row(case)
 
 
@@ -164,8 +167,9 @@ def make_row(
 def times(case: Case, kind: str, tops: Ceilings) -> dict[str, Any]:
     """The columns that come from the samples; all None where there are none."""
     columns: dict[str, Any] = dict.fromkeys(
-        ("time_ms", "time_lo_ms", "time_hi_ms", "time_q1_ms", "time_q3_ms", "time_min_ms", "samples", "loops", "outliers",
-         "disturbed", "converged", "time_hot_ms", "enqueue_ms", "sm_mhz", "joule", "gflops", "percent_of_peak", "gbs")
+        ("time_ms", "time_lo_ms", "time_hi_ms", "time_q1_ms", "time_q3_ms", "time_min_ms", "samples", "loops",
+         "outliers", "disturbed", "converged", "time_hot_ms", "enqueue_ms", "sm_mhz",
+         "joule", "gflops", "percent_of_peak", "gbs")
     )  # fmt: skip
     seconds = [sample.seconds for sample in case.samples]
     if not seconds:

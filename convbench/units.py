@@ -21,6 +21,14 @@ def duration(ms: float | None, unit: bool = True) -> str:
     return f"{three_digits(ms)} ms" if ms < 999.5 else f"{three_digits(ms / 1e3)} s"
 
 
+def error(value: float | None, digits: int = 1) -> str:
+    """2.1e-7: a relative error, with `digits` after the point."""
+    if value is None:
+        return ""
+    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
 def size(count: float | None) -> str:
     """Bytes as B, KB, MB or GB (powers of 1000)."""
     if count is None:

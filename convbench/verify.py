@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from convbench.algorithms.base import Algorithm
 from convbench.console import make_console
@@ -13,6 +14,12 @@ from convbench.layers import Layer
 from convbench.measure.case import Case, open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, ShapeError
+from convbench.units import error
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LAYERS_A_TABLE = 8  # what 80 columns hold
 
 
 @dataclass
@@ -24,7 +31,7 @@ class Tally:
 
 
 def random_shape(rng: random.Random) -> ConvShape:
-    """A small odd convolution: any stride, padding, dilation, groups, rectangles, one-pixel outputs, pads beyond filters."""
+    """A small odd convolution: stride, padding beyond the filter, dilation, groups, rectangles, one-pixel outputs."""
 
     def pair(low: int, high: int, usual: int) -> tuple[int, int]:
         if rng.random() < 0.4:
@@ -72,8 +79,26 @@ def verify(
 def error_text(case: Case) -> str:
     """The error where there is one, else the status."""
     if case.status == "ok" and case.judgement:
-        return f"{case.judgement.error:.0e}"
+        return error(case.judgement.error, 0)
     return case.status
+
+
+def error_table(layers: Sequence[Layer], tallies: dict[str, Tally]) -> Table:
+    """Algorithms down, layers across, and what came out on random shapes."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("error", no_wrap=True)
+    for layer in layers:
+        table.add_column(layer.name, justify="right", overflow="fold")
+    table.add_column("random", justify="right", no_wrap=True)
+    table.add_column("ok", justify="right", no_wrap=True)
+    for name, tally in tallies.items():
+        good = [case for case in tally.random if case.status == "ok"]
+        worst = max((case.judgement.error for case in good if case.judgement), default=None)
+        cells = [error_text(tally.layers[layer.name]) for layer in layers]
+        table.add_row(name, *cells, error(worst, 0), f"{len(good)}/{len(tally.random)}")
+    return table
 
 
 def print_verification(
@@ -81,32 +106,22 @@ def print_verification(
     seed: int,
 ) -> int:  # fmt: skip
     """Verify, show the table and every reason; the exit code: 5 for wrong answers, 4 for failures, else 0."""
-    from rich.table import Table
-
     console = make_console()
     console.print(f"{device.kind}: {device.hardware}; {precision}; {shapes} random shapes of seed {seed}", markup=False)
     tallies = verify(layers, algorithms, device, precision, batch, shapes, seed)
-    table = Table(box=None, pad_edge=False, padding=(0, 1), title_justify="left")
-    table.add_column("error", no_wrap=True)
-    for layer in layers:
-        table.add_column(layer.name, justify="right", overflow="fold")
-    table.add_column("random: worst", justify="right")
-    table.add_column("ok", justify="right")
-    for name, tally in tallies.items():
-        good = [case for case in tally.random if case.status == "ok"]
-        worst = max((case.judgement.error for case in good if case.judgement), default=None)
-        table.add_row(
-            name, *(error_text(tally.layers[layer.name]) for layer in layers),
-            f"{worst:.0e}" if worst is not None else "", f"{len(good)}/{len(tally.random)}",
-        )  # fmt: skip
-    console.print(table)
+    for first in range(0, max(1, len(layers)), LAYERS_A_TABLE):
+        console.print(error_table(layers[first : first + LAYERS_A_TABLE], tallies))
     cases = [case for tally in tallies.values() for case in (*tally.layers.values(), *tally.random)]
     for case in cases:
         if case.status != "ok":
             console.print(
-                f"{case.status}: {case.algorithm.name} on {case.problem.shape}: {case.note}", markup=False, soft_wrap=True
+                f"{case.status}: {case.algorithm.name} on {case.problem.shape}: {case.note}",
+                markup=False,
+                soft_wrap=True,
             )
-    counts = {status: sum(case.status == status for case in cases) for status in sorted({case.status for case in cases})}
+    counts = {
+        status: sum(case.status == status for case in cases) for status in sorted({case.status for case in cases})
+    }
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     if counts.get("wrong"):
         return 5

@@ -74,11 +74,11 @@ def compile_log(source: str, arch: str) -> str:
 
 
 def problems() -> Iterator[tuple[str, str, str]]:
-    """(shape word, precision, generation): batch 1 for one half of the pairs, 128 for the other, as both choose tiles."""
+    """(shape word, precision, generation), layers at batch 1 and 128 in turn, which choose different tiles."""
     for number, (word, arch) in enumerate(CASES):
         for precision in PRECISIONS:
-            for_layer = word if word.startswith("n") else f"n{(1, 128)[number % 2]}{word}"
-            yield for_layer, precision, arch
+            batch = "" if word.startswith("n") else f"n{(1, 128)[number % 2]}"
+            yield batch + word, precision, arch
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=[path.stem for path in KERNELS])
@@ -95,6 +95,21 @@ def test_compiles_without_spills(kernel: Path, word: str, precision: str, arch: 
     assert not any(spills), log
     for shared in (int(n) for n in re.findall(r"(\d+) bytes smem", log)):
         assert shared <= min(STATIC_SHARED_MEMORY, SHARED_MEMORY[arch]), log
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("arch", SHARED_MEMORY)
+def test_every_tile_of_blocked_compiles_without_spills(precision: str, arch: str) -> None:
+    from convbench.algorithms.direct.blocked import TILES_BY_PRECISION
+
+    problem = Problem(parse_shape(ODD[1]), precision)
+    for tile in TILES_BY_PRECISION[precision]:
+        knobs = {"TILE_K": tile.filters, "TILE_P": tile.pixels, "TILE_T": tile.taps, "SPLIT": 2}
+        knobs |= {"THREAD_K": tile.thread_filters, "THREAD_P": tile.thread_pixels}
+        log = compile_log(cuda_source(ALGORITHMS / "direct" / "blocked.cu", problem, **knobs), arch)
+        assert not any(int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", log)), log
+        registers = max(int(n) for n in re.findall(r"Used (\d+) registers", log))
+        assert registers * tile.threads <= REGISTERS // 2 or precision == "float64", "two blocks on a multiprocessor"
 
 
 def test_kernels_are_found() -> None:

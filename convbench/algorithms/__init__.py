@@ -92,10 +92,14 @@ def _algorithms_of(source: str, module: ModuleType) -> Sequence[Algorithm]:
         if not isinstance(algorithm, Algorithm):
             raise PluginError(f"{source}: ALGORITHMS holds a {type(algorithm).__name__}, not a convbench.Algorithm")
         if not algorithm.name or any(letter in algorithm.name for letter in " ,*?[\t\n"):
-            raise PluginError(f"{source}: '{algorithm.name}' is no name: use family.variant without spaces, commas or globs")
+            raise PluginError(
+                f"{source}: '{algorithm.name}' is no name: use family.variant without spaces, commas or globs"
+            )
         kinds = set(algorithm.on) - {"cpu", "cuda"}
         if kinds or not algorithm.on:
-            raise PluginError(f"{source}: {algorithm.name} must map 'cpu' or 'cuda' to a plan function, not {sorted(kinds)}")
+            raise PluginError(
+                f"{source}: {algorithm.name} must map 'cpu' or 'cuda' to a plan function, not {sorted(kinds)}"
+            )
     return algorithms
 
 

@@ -1,4 +1,4 @@
-"""What an algorithm is: a name, one plan function for each kind of device, and a reason to refuse. Data, no classes to inherit."""
+"""What an algorithm is: data. A name, one plan function for each kind of device, and a reason to refuse."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Algorithm:
     """An algorithm by name, `family.variant`.
 
     on maps a device kind ("cpu", "cuda") to its plan function; refuses(problem) is a reason in words, or None;
-    tolerance maps a precision to the error it is allowed where that is not the usual one; summary is one line for `list`.
+    tolerance maps a precision to the error it is allowed where that is not the usual one; summary is one line for
+    `list`.
     """
 
     name: str

@@ -1,10 +1,11 @@
 """Every convolution as unit-stride ones: the polyphase split, exact, for any stride, dilation and filter size.
 
-Along one axis, output p and tap r meet at input row  i = u p + d r - pad. With f = gcd(u, d) write r = (u/f) rho + phi and
-p = (d/f) p' + psi; then  i = L (p' + rho) + u psi + d phi - pad,  L = u d / f.  So for each output phase psi the outputs p'
-are a sum, over the input phases phi, of convolutions with stride 1 and dilation 1 on rows L apart. Input phases act as more
-channels. Conv1 of AlexNet (11 x 11, stride 4) becomes 48 channels of 57 x 57 under 3 x 3 filters.
-A filter longer than `limit` taps is cut into pieces, which act as yet more channels (rho = piece * length + tap).
+Along one axis, output p and tap r meet at input row  i = u p + d r - pad. With f = gcd(u, d) write r = (u/f) rho +
+phi and p = (d/f) p' + psi; then  i = L (p' + rho) + u psi + d phi - pad,  L = u d / f.  So for each output phase psi
+the outputs p' are a sum, over the input phases phi, of convolutions with stride 1 and dilation 1 on rows L apart.
+Input phases act as more channels. Conv1 of AlexNet (11 x 11, stride 4) becomes 48 channels of 57 x 57 under 3 x 3
+filters. A filter longer than `limit` taps is cut into pieces, which act as yet more channels (rho = piece * length +
+tap).
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from math import gcd
 from typing import Any
 
 from convbench.shapes import ConvShape
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,12 @@ class UnitAxis:
     @cached_property
     def pieces(self) -> int:
         """Pieces that each phase of the filter is cut into."""
-        return -(-(-(-self.taps // self.in_phases)) // self.limit)
+        return ceil_div(ceil_div(self.taps, self.in_phases), self.limit)
 
     @cached_property
     def length(self) -> int:
         """Taps a piece: r of F(m, r)."""
-        return -(-(-(-self.taps // self.in_phases)) // self.pieces)
+        return ceil_div(ceil_div(self.taps, self.in_phases), self.pieces)
 
     @cached_property
     def window(self) -> int:
@@ -66,12 +72,12 @@ class UnitAxis:
     @cached_property
     def unit_outputs(self) -> int:
         """Outputs of the largest output phase."""
-        return -(-self.outputs // self.out_phases)
+        return ceil_div(self.outputs, self.out_phases)
 
     @cached_property
     def tiles(self) -> int:
         """Tiles along this axis."""
-        return -(-self.unit_outputs // self.tile)
+        return ceil_div(self.unit_outputs, self.tile)
 
     @cached_property
     def channels(self) -> int:

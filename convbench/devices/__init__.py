@@ -1,0 +1,1 @@
+"""Devices: where convolutions run, behind one protocol."""

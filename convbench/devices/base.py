@@ -18,7 +18,7 @@ class NoDevice(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed sample: seconds a call, whether something else on the machine took time from it, and (GPU) launch time."""
+    """One timed sample: seconds a call, whether something else took time from it, and (GPU) launch time."""
 
     seconds: float
     disturbed: bool = False
@@ -41,7 +41,7 @@ class Device(Protocol):
         ...
 
     def time(self, calls: list[Call], loops: int) -> Sample:
-        """Run `loops` calls, taking them from `calls` in turn, and time them together."""
+        """Run `loops` calls, taking them from `calls` in turn, and time them together; `calls` is left rotated."""
         ...
 
     def time_hot(self, call: Call) -> float | None:

@@ -28,13 +28,13 @@ DEFAULT_CACHE = 32 << 20  # where the system does not say
 class Cpu:
     """Times with perf_counter_ns, in float32 and float64, on `threads` threads of NumPy's BLAS and of Numba."""
 
-    kind = "cpu"
-    caches = ("hot", "cold")
+    kind: str = "cpu"
+    caches: tuple[str, ...] = ("hot", "cold")
 
     def __init__(self, threads: int) -> None:
         import numpy
 
-        self.xp = numpy
+        self.xp: Any = numpy
         self.threads = threads
         self.hardware = cpu_name()
         self.cache_bytes = last_level_cache()
@@ -63,7 +63,7 @@ class Cpu:
         return time.perf_counter()
 
     def time(self, calls: list[Call], loops: int) -> Sample:
-        """Time `loops` calls together, garbage collector off; disturbed = the kernel or the hypervisor took time away."""
+        """Time `loops` calls together, garbage collector off; disturbed: kernel or hypervisor took time away."""
         count = len(calls)
         collecting = gc.isenabled()
         gc.disable()
@@ -75,11 +75,12 @@ class Cpu:
         disturbed = _stolen_ticks() > stolen or _involuntary_switches() > switched
         if collecting:
             gc.enable()
+        calls[:] = calls[loops % count :] + calls[: loops % count]  # copies of operands are taken in turn
         return Sample(elapsed / loops * 1e-9, disturbed)
 
-    def time_hot(self, call: Call) -> None:
+    def time_hot(self, call: Call) -> float | None:
         """Nothing beside `time`: on a CPU the state of the cache is a choice for the whole run."""
-        return
+        return None
 
     def flops_peak(self, precision: str) -> float:
         """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices."""
@@ -98,7 +99,8 @@ class Cpu:
 
     def _best(self, call: Call) -> float:
         call()
-        times, end = [], self.now() + PEAK_SECONDS
+        times: list[float] = []
+        end = self.now() + PEAK_SECONDS
         while len(times) < 3 or self.now() < end:
             times.append(self.time([call], 1).seconds)
         return min(times)
@@ -177,13 +179,14 @@ class Cpu:
         """Frequency governor, threads that share cores, other processes."""
         governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
         if governor.exists() and (name := governor.read_text().strip()) != "performance":
-            yield f"the CPU frequency governor is '{name}': times wander; try 'cpupower frequency-set -g performance'"
+            remedy = "cpupower frequency-set -g performance"
+            yield f"the CPU frequency governor is '{name}': times wander; try '{remedy}'"
         cores = physical_cores()
         if self.threads > cores:
-            yield f"{self.threads} threads on {cores} physical cores: they get in each other's way; try --threads {cores}"
+            yield f"{self.threads} threads on {cores} physical cores get in each other's way; try --threads {cores}"
         load = os.getloadavg()[0]
         if load > 0.5 + self.threads:
-            yield f"the load average is {load:.1f}: other processes are running; stop them for times that can be compared"
+            yield f"the load average is {load:.1f}: other processes run; stop them for times that can be compared"
 
 
 def cpu_name() -> str:

@@ -1,4 +1,4 @@
-"""The text that is compiled for a `.cu` file and a problem: the shape in front as constants, then the file with its includes.
+"""The text that is compiled for a `.cu` file and a problem: the shape as constants, then the file with its includes.
 
 Written out in full because CuPy's disk cache takes its key from this text alone: it does not see included headers. As
 `constexpr`, not as macros: a macro named N or T breaks CUDA's own headers. Pure text; nothing here needs CUDA.
@@ -22,8 +22,8 @@ def cuda_source(path: Path, problem: Problem, **knobs: int) -> str:
     """The CUDA C++ of `path` for one problem, complete in itself.
 
     In front stand `T` (the element type), `Index` (int, or long long where an array is large), N C H W K R S P Q,
-    STRIDE_H STRIDE_W PAD_H PAD_W DILATION_H DILATION_W GROUPS, and the knobs by their names. Each local include is written
-    in where it stands, the first time; `#line` marks make the compiler's messages name the right file and line.
+    STRIDE_H STRIDE_W PAD_H PAD_W DILATION_H DILATION_W GROUPS, and the knobs by their names. Each local include is
+    written in where it stands, the first time; `#line` marks make the compiler's messages name the right file and line.
     Raises FileNotFoundError for a local include that is not there, ValueError for a knob that is named like a size.
     """
     sizes = constants(problem)

@@ -65,7 +65,9 @@ def load(name: str) -> Net:
         path = Path(name)
         if not path.is_file():
             known = ", ".join(built_in())
-            raise LayerError(f"no layer set '{name}': neither built in ({known}) nor a file; give a path to a .toml file")
+            raise LayerError(
+                f"no layer set '{name}': neither built in ({known}) nor a file; give a path to a .toml file"
+            )
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
@@ -122,11 +124,11 @@ class _Reader:
         name = entry.get("name")
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
             raise self.fail(index, "name", "a layer needs a name of letters, digits, '.', '_' and '-'")
-        sizes = [self.whole(index, key, entry.get(key), name) for key in SIZES]
-        pairs = [self.pair(index, key, entry.get(key, default)) for key, default in PAIRS.items()]
+        c, h, w, k, r, s = (self.whole(index, key, entry.get(key), name) for key in SIZES)
+        stride, pad, dilation = (self.pair(index, key, entry.get(key, usual)) for key, usual in PAIRS.items())
         groups = self.whole(index, "groups", entry.get("groups", 1), name)
         try:
-            shape = ConvShape(1, *sizes, *pairs, groups)
+            shape = ConvShape(1, c, h, w, k, r, s, stride, pad, dilation, groups)
         except ShapeError as error:
             raise self.fail(index, "name", f"layer '{name}': {error}") from None
         about = entry.get("about", "")

@@ -1,0 +1,1 @@
+"""One case measured: opened, checked, warmed up, sampled in turn with its rivals, weighed."""

@@ -45,8 +45,9 @@ class Case:
     loops: int = 1
     hot_s: float | None = None
     joule: float | None = None
-    calls: list[Call] = field(default_factory=list)  # one a copy of the operands
-    outputs: list[Any] = field(default_factory=list)
+    call: Call | None = None  # on the operands themselves, into `output`
+    output: Any = None
+    calls: list[Call] = field(default_factory=list)  # what is timed, in turn: `call`, or (cold) one a copy
 
     def add_note(self, text: str) -> None:
         """Append a remark."""
@@ -59,8 +60,8 @@ class Case:
 
     def release(self) -> None:
         """Let go of arrays and plans."""
-        self.calls.clear()
-        self.outputs.clear()
+        self.call = self.output = None
+        self.calls = []
 
     @property
     def alive(self) -> bool:
@@ -127,8 +128,8 @@ def _open(case: Case, data: Operands, device: Device, cache: str, weigh: bool) -
     case.judgement = judge(device.get(y), data.truth)  # get() waits for the device
     case.first_s = planned + device.now() - begin
     check(case, data, device)
-    case.outputs = [y]
-    case.calls = [_call(plan, data.x, prepared, y)]
+    case.output, case.call = y, _call(plan, data.x, prepared, y)
+    case.calls = [case.call]
     if cache == "cold" and device.kind == "cpu":
         _spread_over_copies(case, plan, data, device)
     if weigh:
@@ -194,8 +195,6 @@ def _spread_over_copies(case: Case, plan: Plan, data: Operands, device: Device) 
     held = data.problem.bytes_min + (case.prepared_bytes or 0)
     for _ in range(min(1000, -(-2 * device.cache_bytes // held))):
         y = device.empty(data.problem.shape.y_shape, data.problem.precision)
-        poison(y)
-        case.outputs.append(y)
         case.calls.append(_call(plan, device.put(data.x), plan.prepare(device.put(data.w)), y))
 
 

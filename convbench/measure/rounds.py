@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from convbench.devices.base import Device, Sample
@@ -21,14 +21,23 @@ class _Timing:
     spent: float = 0.0  # seconds of sampling
 
 
-def measure(cases: Sequence[Case], data: Operands, device: Device, budget: Budget, seed: int = 0) -> Iterator[Case]:
+def measure(
+    cases: Sequence[Case],
+    data: Operands,
+    device: Device,
+    budget: Budget,
+    seed: int = 0,
+    turn: Callable[[Case], None] = lambda case: None,
+) -> Iterator[Case]:
     """Time all cases that can be timed; yield each as soon as it is finished, those that cannot be timed first.
 
     A round gives each unfinished case one turn, in an order shuffled anew: one untimed call, then a few samples.
+    `turn` is told whose turn comes.
     """
     active = []
     for case in cases:
         if case.alive:
+            turn(case)
             guarded(case, lambda case=case: warm_up(case, device, budget))  # type: ignore[misc]
         if case.alive:
             active.append(_Timing(case))
@@ -40,7 +49,8 @@ def measure(cases: Sequence[Case], data: Operands, device: Device, budget: Budge
     while active:
         order.shuffle(active)
         for timing in list(active):
-            guarded(timing.case, lambda timing=timing: take_turn(timing, device, budget, number))  # type: ignore[misc]
+            turn(timing.case)
+            guarded(timing.case, lambda timing=timing, number=number: take_turn(timing, device, budget, number))  # type: ignore[misc]
             if not timing.case.alive or is_done(timing.times, timing.spent, budget):
                 active.remove(timing)
                 guarded(timing.case, lambda timing=timing: finish(timing.case, data, device))  # type: ignore[misc]
@@ -62,7 +72,7 @@ def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> N
     """One untimed call, which pays for the switch from another algorithm, then samples until the turn is over."""
     case = timing.case
     turn_start = begin = device.now()
-    case.calls[0]()
+    device.time(case.calls, 1)
     taken = 0
     while True:
         sample: Sample = device.time(case.calls, case.loops)
@@ -80,11 +90,12 @@ def finish(case: Case, data: Operands, device: Device) -> None:
     """After the last sample: the hot time where there is one, and a second check of the answer."""
     if not case.alive:
         return
-    case.hot_s = device.time_hot(case.calls[0])
-    poison(case.outputs[0])
-    case.calls[0]()
+    assert case.call is not None
+    case.hot_s = device.time_hot(case.call)
+    poison(case.output)
+    case.call()
     first = case.judgement
-    case.judgement = judge(device.get(case.outputs[0]), data.truth)
+    case.judgement = judge(device.get(case.output), data.truth)
     check(case, data, device)
     if case.status == "wrong" and first is not None and first.error <= case.algorithm.tolerance_for(data.problem):
         case.add_note("right in the first call, wrong after the timed ones")

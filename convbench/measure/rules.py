@@ -1,4 +1,4 @@
-"""When to stop warming up, how many calls make a sample, and when there are samples enough. Pure: numbers in, answers out."""
+"""When to stop warming up, how many calls make a sample, when there are samples enough: numbers in, answers out."""
 
 from __future__ import annotations
 

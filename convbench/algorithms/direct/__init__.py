@@ -1,0 +1,1 @@
+"""Direct families: the seven loops, naive and blocked."""

@@ -1,8 +1,8 @@
 """direct.blocked: the seven loops in an order that caches and registers like, on packed weights.
 
-On the CPU the stride's phases become planes with the padding written out, so that tap (c, r, s) reads output pixel o of the
-flattened plane at  offset[c, r, s] + o  whatever the stride or dilation; four filters by four taps share their loads.
-On CUDA a block of threads computes a tile of filters x pixels in registers, from shared memory (blocked.cu).
+On the CPU the stride's phases become planes with the padding written out, so that tap (c, r, s) reads output pixel o
+of the flattened plane at  offset[c, r, s] + o  whatever the stride or dilation; four filters by four taps share their
+loads. On CUDA a block of threads computes a tile of filters x pixels in registers, from shared memory (blocked.cu).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def tap_offsets(
     dilation: tuple[int, int],
     plane: tuple[int, int],
 ) -> Any:
-    """Where each tap (c, r, s) begins to read in planes [C, u_h, u_w, rows, columns]; padded to a multiple of four taps."""
+    """Where each tap (c, r, s) begins to read in planes [C, u_h, u_w, rows, columns]; padded to a multiple of four."""
     c, r, s = xp.arange(channels)[:, None, None], xp.arange(taps[0])[:, None], xp.arange(taps[1])
     row, column = r * dilation[0], s * dilation[1]
     phase = (c * stride[0] + row % stride[0]) * stride[1] + column % stride[1]
@@ -69,7 +69,7 @@ def tap_offsets(
 
 @dataclass(frozen=True)
 class Tile:
-    """What a block of threads of blocked.cu computes at a time, and `speed`: our guess of its rate beside the first one's."""
+    """What a block of threads of blocked.cu computes at a time; `speed` guesses its rate beside the first one's."""
 
     filters: int
     pixels: int
@@ -92,7 +92,8 @@ TILES = (
     Tile(32, 32, 16, 4, 4, 0.5),
     Tile(16, 32, 16, 4, 4, 0.4),
 )
-# Eight doubles by eight leave too few registers for a second block on a multiprocessor; with the last tile ptxas spills.
+# Eight doubles by eight leave too few registers for a second block on a multiprocessor; with the last tile ptxas
+# spills.
 TILES_BY_PRECISION = {"float32": TILES, "float64": TILES[2:5]}
 WANTED_THREADS = 1 << 16  # about 512 for each multiprocessor of a large GPU
 MOST_SHARES = 16  # by which the taps are split: each share writes all outputs once more
@@ -101,7 +102,7 @@ MOST_PLANES = 1 << 30  # elements of one image and group: offsets are 32 bits wi
 
 
 def knobs(problem: Problem) -> dict[str, int]:
-    """The constants blocked.cu is compiled with beside the shape: the tile of least cost, and in how many shares the taps go.
+    """The constants blocked.cu is compiled with beside the shape: the cheapest tile, and the shares the taps go in.
 
     Cost = products with the tile's waste / speed / part of the wanted threads that there are. Taps are split where the
     tiles alone are too few to fill a GPU.
@@ -129,7 +130,7 @@ def knobs(problem: Problem) -> dict[str, int]:
 
 
 def on_cuda(problem: Problem, device: Device) -> Plan:
-    """blocked.cu; where the taps are split, add_parts adds the shares up. Raises Unsupported above 2^30 elements a group."""
+    """blocked.cu, and add_parts where the taps are split. Raises Unsupported above 2^30 elements a group."""
     s, xp = problem.shape, device.xp
     if s.c // s.groups * s.h * s.w >= MOST_PLANES:
         raise Unsupported("one image's channels of a group have 2^30 elements or more: offsets would not fit 32 bits")

@@ -1,4 +1,4 @@
-"""direct.naive: y[n,k,p,q] = sum over c,r,s of x[n, c, u p - pad + d r, u q - pad + d s] w[k,c,r,s], as a textbook says it."""
+"""direct.naive: y[n,k,p,q] = sum over c,r,s of x[n, c, u p - pad + d r, u q - pad + d s] w[k,c,r,s], by loops."""
 
 from __future__ import annotations
 

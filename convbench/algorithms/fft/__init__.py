@@ -1,0 +1,1 @@
+"""FFT families: whole images, and tiles with overlap-save."""

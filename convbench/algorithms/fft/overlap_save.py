@@ -1,8 +1,9 @@
-"""Convolution by FFT, overlap-save: per frequency f,  Y_f = conj(W_f) X_f,  a complex matrix product [K x C] by [C x tiles].
+"""Convolution by FFT, overlap-save: Y_f = conj(W_f) X_f at each frequency f, a product [K x C] by [C x tiles].
 
-Written once for NumPy and CuPy. Windows of m + r - 1 inputs are transformed at size L >= m + r - 1; of the L outputs of the
-circular correlation the first m are right and kept (Oppenheim & Schafer, overlap-save). Stride and dilation become phases
-(unit.py). Filters are transformed by one matrix product with the L^2 exponentials, not by thousands of small FFTs.
+Written once for NumPy and CuPy. Windows of m + r - 1 inputs are transformed at size L >= m + r - 1; of the L outputs
+of the circular correlation the first m are right and kept (Oppenheim & Schafer, overlap-save). Stride and dilation
+become phases (unit.py). Filters are transformed by one matrix product with the L^2 exponentials, not by thousands of
+small FFTs.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ SIZES = (16, 32)
 
 
 def sizes(axis: UnitAxis, whole: int) -> list[int]:
-    """FFT sizes to choose from on one axis: SIZES, a larger power of two for longer filters, `whole` where none is smaller."""
+    """FFT sizes to choose from on one axis: SIZES, a larger power of two for longer filters, else `whole`."""
     power = 1 << axis.length.bit_length()  # more than the filter, at most twice it
     fitting = [size for size in {*SIZES, power} if size >= SIZES[0] and axis.length < size < 2 * axis.window]
     return sorted(fitting) or [whole]
@@ -24,8 +24,8 @@ def sizes(axis: UnitAxis, whole: int) -> list[int]:
 def tiled(problem: Problem, device: Device) -> Plan:
     """Each axis takes its own size; an output that one small tile covers is left to the size of fft.full."""
     whole = full_size(problem.shape)
-    candidates = [sizes(axis, size) for axis, size in zip(axes(problem.shape, None), whole, strict=True)]
-    best = min(product(*candidates), key=lambda size: products(problem.shape, size))
+    rows, columns = (sizes(axis, size) for axis, size in zip(axes(problem.shape, None), whole, strict=True))
+    best = min(product(rows, columns), key=lambda size: products(problem.shape, size))
     return plan(problem, device, best, "one tile covers the output: as fft.full" if best == whole else "")
 
 

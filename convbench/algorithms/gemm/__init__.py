@@ -1,0 +1,1 @@
+"""Matrix product families: im2col, whole and in panels."""

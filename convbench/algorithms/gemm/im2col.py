@@ -1,7 +1,7 @@
 """gemm.im2col: stretch each image into a matrix M [C R S x P Q] and multiply, Y = W [K x C R S] M, by BLAS.
 
-Chellapilla, Puri & Simard, "High performance convolutional neural networks for document processing", 2006. A fully connected
-layer has nothing to stretch: the batch is the matrix, [N x C R S] W^T, a matrix-vector product for one image.
+Chellapilla, Puri & Simard, "High performance convolutional neural networks for document processing", 2006. A fully
+connected layer has nothing to stretch: the batch is the matrix, [N x C R S] W^T, a matrix-vector product for one image.
 """
 
 from __future__ import annotations
@@ -85,5 +85,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
 
 
 ALGORITHMS = [
-    Algorithm("gemm.im2col", on={"cpu": on_cpu, "cuda": on_cuda}, summary="each image stretched into a matrix, then BLAS")
+    Algorithm(
+        "gemm.im2col", on={"cpu": on_cpu, "cuda": on_cuda}, summary="each image stretched into a matrix, then BLAS"
+    )
 ]

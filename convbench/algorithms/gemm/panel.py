@@ -58,7 +58,7 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
 
 
 def panel_rows(problem: Problem, cache_bytes: int) -> int:
-    """Output rows a panel on CUDA: what PANEL_PART of the cache holds for all groups, in equal parts, at least one row."""
+    """Output rows a panel on CUDA: what PANEL_PART of the cache holds for all groups, in equal parts, at least one."""
     s = problem.shape
     row_bytes = s.c * s.r * s.s * s.q * problem.number.bytes
     most = max(1, int(cache_bytes * PANEL_PART) // row_bytes)
@@ -66,7 +66,7 @@ def panel_rows(problem: Problem, cache_bytes: int) -> int:
 
 
 def on_cuda(problem: Problem, device: Device) -> Plan:
-    """Panels of whole output rows of one image, all groups at once: stretched by one copy, multiplied by batched BLAS."""
+    """Panels of whole output rows of one image, all groups at once: stretched by a copy, multiplied by batched BLAS."""
     s, xp = problem.shape, device.xp
     if s.is_matrix_product:
         return fully_connected(problem, device)

@@ -1,4 +1,4 @@
-"""im2col in Numba: stretch receptive fields into the columns of a matrix [C R S, columns]; imported only when it is used."""
+"""im2col in Numba: stretch receptive fields into the columns of a matrix; imported only when it is used."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from numba import njit, prange
 def stretch_row(x: Any, row: Any, t: int, first: int, geometry: Any) -> None:
     """Row t = (c R + r) S + s of the matrix, for the output pixels first .. first + len(row) - 1 (row by row).
 
-    x is one image and group [C, H, W]; geometry is the integers R, S, Q, then stride, pad, dilation (height, width each).
+    x is one image and group [C, H, W]; geometry is the integers R, S, Q, then stride, pad, dilation (height, width
+    each).
     """
     r_count, s_count, q_count, uh, uw, ph, pw, dh, dw = (
-        geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[5], geometry[6], geometry[7], geometry[8]
+        geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[5], geometry[6], geometry[7],
+        geometry[8]
     )  # fmt: skip
     c, rest = divmod(t, r_count * s_count)
     r, s = divmod(rest, s_count)

@@ -1,8 +1,8 @@
 """Winograd convolution by tiles: Y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A, written once for NumPy and CuPy.
 
-d is a window of (m + r - 1)^2 inputs, g a filter, * the product element by element: for each of the t^2 positions the sum
-over channels is a matrix product [K x C] by [C x tiles] (Lavin & Gray, arXiv 1509.09308, algorithm 1). Filters of more than
-five taps are cut into pieces; stride and dilation become phases (unit.py); both only mean more channels.
+d is a window of (m + r - 1)^2 inputs, g a filter, * the product element by element: for each of the t^2 positions the
+sum over channels is a matrix product [K x C] by [C x tiles] (Lavin & Gray, arXiv 1509.09308, algorithm 1). Filters of
+more than five taps are cut into pieces; stride and dilation become phases (unit.py); both only mean more channels.
 """
 
 from __future__ import annotations
@@ -110,5 +110,7 @@ def note(m: int, shape: ConvShape, rows: Transform, columns: Transform) -> str:
     if shape.stride != (1, 1) or shape.dilation != (1, 1):
         words.append("polyphase")
     if rows.products * columns.products >= rows.m * columns.m * rows.r * columns.r:
-        words.append("degenerate: saves no multiplication, a matrix product" if shape.is_matrix_product else "degenerate")
+        words.append(
+            "degenerate: saves no multiplication, a matrix product" if shape.is_matrix_product else "degenerate"
+        )
     return "; ".join(words)

@@ -2,10 +2,10 @@
 
 The product of two polynomials of m and r coefficients is found modulo each factor of
     M(x) = (x - a_0) (x - a_1) ... [(x^2 + 1)],   and at infinity,
-and put together again; transposing that bilinear map gives the filter y_i = sum_k d_{i+k} g_k (Winograd 1980; Lavin & Gray,
-arXiv 1509.09308). A factor x - a costs one multiplication. The factor x^2 + 1 costs three (Karatsuba) where two points cost
-two, but keeps rounding errors far smaller for large tiles (Barabasz & Gregg, arXiv 1905.05233): F(6, 5) in float32 errs by
-1e-6 instead of 1.5e-5.
+and put together again; transposing that bilinear map gives the filter y_i = sum_k d_{i+k} g_k (Winograd 1980; Lavin &
+Gray, arXiv 1509.09308). A factor x - a costs one multiplication. The factor x^2 + 1 costs three (Karatsuba) where two
+points cost two, but keeps rounding errors far smaller for large tiles (Barabasz & Gregg, arXiv 1905.05233): F(6, 5)
+in float32 errs by 1e-6 instead of 1.5e-5.
 """
 
 from __future__ import annotations

@@ -1,0 +1,282 @@
+"""An NVIDIA GPU as a Device, through CuPy 14: events as the clock, launches hidden, the L2 cache cold."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.cuda_source import cuda_source
+from convbench.devices.launches import ENQUEUE_GUESS_S, LiveBytes, timed, timed_hot
+from convbench.devices.nvml import open_nvml
+from convbench.problem import Problem
+
+PEAK_SIZE = 4096  # rows and columns of the matrix product that stands for the peak
+PEAK_SECONDS = 0.5  # for each ceiling
+COPY_BYTES = 1 << 30  # of the copy that stands for the bandwidth, where the memory has room
+SPIN_HZ = 2e9  # about the clock of any GPU; the spin is lengthened where it proves too short
+COMPLEX = {"float32": "complex64", "float64": "complex128"}
+
+SPIN_SOURCE = """
+extern "C" __global__ void spin(long long cycles) {
+  const long long begin = clock64();
+  while (clock64() - begin < cycles) {}
+}
+"""
+
+
+def cuda_device(threads: int) -> Cuda:
+    """The current GPU. Raises NoDevice, with the remedy, where CuPy is not installed or finds no GPU it can use."""
+    # Products of float32 are to be float32: TF32 keeps 10 bits. CuPy and cuBLAS read these when they first multiply.
+    os.environ["CUPY_TF32"] = "0"
+    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise NoDevice(f"CuPy cannot be imported: {_one_line(error)}; {INSTALL}") from None
+        raise NoDevice(f"CuPy is not installed; {INSTALL}") from None
+    except Exception as error:  # a broken installation raises whatever its libraries raise
+        raise NoDevice(f"CuPy cannot be imported: {_one_line(error)}; {INSTALL}") from None
+    try:
+        if not cupy.cuda.runtime.getDeviceCount():
+            raise NoDevice(f"CuPy finds no GPU; {NO_GPU}")
+        return Cuda(threads)
+    except (cupy.cuda.runtime.CUDARuntimeError, ImportError) as error:
+        raise NoDevice(f"CuPy finds no GPU it can use: {_one_line(error)}; {NO_GPU}") from None
+
+
+INSTALL = "pip install 'convbench[cuda12]' or 'convbench[cuda13]', after the driver's CUDA version in nvidia-smi"
+NO_GPU = "check that nvidia-smi lists one and that its driver is new enough, or use --device cpu"
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of an error that says something."""
+    lines = (line.strip(" =\t") for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__).rstrip(".")
+
+
+class Cuda:
+    """The current GPU, timed by events. Cold (L2 overwritten) is the headline, `time_hot` the other number."""
+
+    kind = "cuda"
+    caches = ("cold",)
+
+    def __init__(self, threads: int) -> None:
+        import cupy
+
+        self.xp = cupy
+        self.threads = threads
+        gpu = cupy.cuda.Device()
+        self.hardware = cupy.cuda.runtime.getDeviceProperties(gpu.id)["name"].decode()
+        self.cache_bytes = int(gpu.attributes["L2CacheSize"])
+        self._nvml = open_nvml(gpu.pci_bus_id)
+        self._enqueue_s: WeakKeyDictionary[Call, float] = WeakKeyDictionary()
+
+    @cached_property
+    def _launches(self) -> CupyLaunches:
+        return CupyLaunches(self.xp, 2 * self.cache_bytes)
+
+    def now(self) -> float:
+        """Seconds of the monotonic clock, read when the GPU has finished all it was given."""
+        self.xp.cuda.Device().synchronize()
+        return time.perf_counter()
+
+    def time(self, calls: list[Call], loops: int) -> Sample:
+        """One cold sample of `loops` calls (1, for a cache that stays cold), launch cost hidden; see launches.py."""
+        first = calls[0]
+
+        def work() -> None:
+            for i in range(loops):
+                calls[i % len(calls)]()
+
+        sample = self._undisturbed(lambda: timed(self._launches, work, self._last_enqueue(first), cold=True))
+        if sample.enqueue_s is not None and not sample.disturbed:
+            self._enqueue_s[first] = sample.enqueue_s
+        calls[:] = calls[loops % len(calls) :] + calls[: loops % len(calls)]
+        return Sample(sample.seconds / loops, sample.disturbed, (sample.enqueue_s or 0) / loops, self._nvml.sm_mhz())
+
+    def _last_enqueue(self, call: Call) -> float:
+        return self._enqueue_s.get(call, ENQUEUE_GUESS_S)
+
+    def time_hot(self, call: Call) -> float:
+        """Seconds a call, back to back: what fits the L2 cache is found there."""
+        return float(self._undisturbed(lambda: timed_hot(self._launches, call)))
+
+    def _undisturbed(self, work: Callable[[], Any]) -> Any:
+        """work() with the garbage collector off."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return work()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def flops_peak(self, precision: str) -> float:
+        """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices by cuBLAS, without TF32."""
+        import numpy as np
+
+        values = np.random.default_rng(0).standard_normal((PEAK_SIZE, PEAK_SIZE), np.float32)
+        a = self.put(values.astype(precision))  # random, as zeros take less power and so clock higher
+        out = self.xp.empty_like(a)
+        return 2 * PEAK_SIZE**3 / self._best(lambda: self.xp.matmul(a, a, out=out))
+
+    def bandwidth_peak(self) -> float:
+        """The best of several copies of COPY_BYTES (a quarter of the free memory where that is less)."""
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        source = self.xp.ones(min(COPY_BYTES, free // 4) // 8)
+        target = self.xp.empty_like(source)
+        return 2 * int(source.nbytes) / self._best(lambda: self.xp.copyto(target, source))
+
+    def _best(self, call: Call) -> float:
+        call()
+        times, end = list[float](), self.now() + PEAK_SECONDS
+        while len(times) < 3 or self.now() < end:
+            times.append(self.time([call], 1).seconds)
+        return min(times)
+
+    def empty(self, shape: tuple[int, ...], precision: str) -> Any:
+        """A CuPy array of CuPy's memory pool, aligned to 512 bytes."""
+        return self.xp.empty(shape, precision)
+
+    def put(self, array: Any) -> Any:
+        """A copy on the GPU."""
+        return self.xp.array(array)
+
+    def get(self, array: Any) -> Any:
+        """A copy in NumPy, made when the GPU has finished what was queued before."""
+        return self.xp.asnumpy(array)
+
+    def peak(self, call: Call) -> int:
+        """By a hook of CuPy's memory pool: sizes as asked for, with cuFFT's work areas, without cuBLAS's workspace."""
+        gc.collect()
+        self.xp.fft.config.get_plan_cache().clear()  # else a plan's work area would seem to cost nothing
+        self.xp.get_default_memory_pool().free_all_blocks()
+        live = LiveBytes()
+        with counting_hook(self.xp.cuda.MemoryHook, live):
+            call()
+        self.now()
+        return live.peak
+
+    def parallel(self, work: Callable[[int, int], None], items: int) -> None:
+        """A plain loop: one host thread feeds the GPU."""
+        for i in range(items):
+            work(i, 0)
+
+    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
+        """cuFFT. An axis of one point is left out: its transform is the identity."""
+        from cupyx.scipy import fft
+
+        if size == (1, 1):
+            return array.astype(COMPLEX[array.dtype.name])
+        if size[0] == 1:
+            return fft.rfft(array, size[1], axis=-1)
+        if size[1] == 1:
+            return fft.fft(array, size[0], axis=-2)
+        return fft.rfft2(array, size)
+
+    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
+        """cuFFT; may overwrite its input."""
+        from cupyx.scipy import fft
+
+        if size == (1, 1):
+            return array.real.copy()
+        if size[0] == 1:
+            return fft.irfft(array, size[1], axis=-1, overwrite_x=True)
+        if size[1] == 1:
+            return fft.ifft(array, size[0], axis=-2, overwrite_x=True).real.copy()
+        return fft.irfft2(array, size, overwrite_x=True)
+
+    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+        """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result."""
+        text = cuda_source(source, problem, **knobs)
+        return self.xp.RawModule(code=text, options=("--std=c++17",), backend="nvrtc")
+
+    def energy_j(self) -> float | None:
+        """Joules since the driver was loaded, where NVML tells: the difference around a run is what the run used."""
+        self.now()
+        return self._nvml.energy_j()
+
+    def warnings(self) -> Iterable[str]:
+        """Slowed clocks and other processes, where NVML tells."""
+        return self._nvml.warnings()
+
+
+class CupyLaunches:
+    """The primitives of launches.py on CuPy's current stream."""
+
+    def __init__(self, cupy: Any, flush_bytes: int) -> None:
+        import numpy
+
+        self._scratch = cupy.empty(flush_bytes, cupy.uint8)
+        self._begin, self._end = cupy.cuda.Event(), cupy.cuda.Event()
+        self._elapsed_ms = cupy.cuda.get_elapsed_time
+        self._spin = cupy.RawModule(code=SPIN_SOURCE, backend="nvrtc").get_function("spin")
+        self._int64 = numpy.int64  # CuPy passes a kernel's number in its NumPy type
+        self.clock = time.perf_counter
+        self.spin(0)  # compiled now, not inside a sample
+
+    def flush(self) -> None:
+        """Write all of a buffer of twice the L2 cache."""
+        self._scratch.data.memset_async(0, self._scratch.nbytes)
+
+    def spin(self, seconds: float) -> None:
+        """One thread that counts clock cycles, which go on whatever else happens: it always ends."""
+        self._spin((1,), (1,), (self._int64(seconds * SPIN_HZ),))
+
+    def start(self) -> None:
+        """Record the first event."""
+        self._begin.record()
+
+    def stop(self) -> None:
+        """Record the second event."""
+        self._end.record()
+
+    def started(self) -> bool:
+        """Ask the first event, without waiting."""
+        return bool(self._begin.done)
+
+    def elapsed(self) -> float:
+        """Wait for the second event; the GPU's own clock between the two, about 0.5 us fine."""
+        self._end.synchronize()
+        return float(self._elapsed_ms(self._begin, self._end)) * 1e-3
+
+
+def counting_hook(base: Any, live: LiveBytes) -> Any:
+    """A hook for CuPy's memory pool (`base` is cupy.cuda.MemoryHook) that keeps account in `live`."""
+
+    class CountingHook(base):
+        name = "convbench"
+
+        def malloc_postprocess(self, **facts: int) -> None:
+            live.took(facts["mem_ptr"], facts["size"])
+
+        def free_postprocess(self, **facts: int) -> None:
+            live.gave(facts["mem_ptr"])
+
+    return CountingHook()
+
+
+def versions() -> dict[str, str]:
+    """CuPy's, the CUDA runtime's and the driver's version, for a result's row; needs a GPU."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    driver = open_nvml(cupy.cuda.Device().pci_bus_id).driver()
+    return {
+        "cupy": cupy.__version__,
+        "cuda": _cuda_version(runtime.runtimeGetVersion()),
+        "driver": driver or f"for CUDA {_cuda_version(runtime.driverGetVersion())}",
+    }
+
+
+def _cuda_version(number: int) -> str:
+    """12090 is CUDA 12.9."""
+    return f"{number // 1000}.{number % 1000 // 10}"
