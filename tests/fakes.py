@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.devices.base import Call, NoDevice, Sample
+from convbench.layers import Layer
 from convbench.measure.case import Case, Operands, open_case, operands
+from convbench.measure.rules import Budget
 from convbench.problem import Problem
 from convbench.results import COLUMNS, Row
 from convbench.shapes import ConvShape, ShapeError, parse_shape
+from convbench.sweep import Ceilings, Request, sweep
 
 TICK = 1 / 64  # seconds; sums of it are exact in binary
 ONE = "n1c1h1w1k1r1s1"  # one multiplication
@@ -226,3 +229,27 @@ QUICKLY = (
     "from convbench.cli import main; main()"
 )
 QUICK_COMMAND = (sys.executable, "-c", QUICKLY)  # the command line in a process of its own, with small ceilings
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def layer(self, layer: Layer, problem: Problem) -> None: ...
+
+    def opening(self, layer: Layer, algorithm: Algorithm) -> None: ...
+
+    def timing(self, layer: Layer, count: int) -> None: ...
+
+    def row(self, row: Row) -> None: ...
+
+
+FACTS = dict.fromkeys(("os", "python", "numpy", "blas", "cupy", "cuda", "driver", "convbench", "commit"), "")
+
+
+def swept(device: FakeDevice, *algorithms: Algorithm, shape: str = ONE, precision: str = "float32", budget: float = 1.0,
+          cache: str = "hot") -> list[Row]:  # fmt: skip
+    """The rows that a sweep of one shape makes."""
+    problem = parse_shape(shape)
+    request = Request("shape", [Layer(shape, problem)], algorithms, 0, precision, cache, Budget(budget), 1)
+    facts: dict[str, Any] = {**FACTS, "device": device.kind, "hardware": device.hardware, "threads": device.threads}
+    return [made for made, _ in sweep(request, device, Ceilings(1e9, 1e9), facts, Silent())]

@@ -1,4 +1,4 @@
-"""The CUDA device without a GPU: its timing on scripted primitives, its memory account, its errors, its array code."""
+"""The CUDA device without a GPU: its timing on scripted primitives, its memory account, its errors."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import sys
 import types
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import numpy as np
 import pytest
 
-from convbench.algorithms.direct import blocked
-from convbench.algorithms.gemm import panel
-from convbench.devices.base import NoDevice
-from convbench.devices.cuda import counting_hook, cuda_device
+from convbench.devices.base import Call, NoDevice
+from convbench.devices.cuda import Cuda, counting_hook, cuda_device
 from convbench.devices.launches import (
+    ENQUEUE_GUESS_S,
     HOT_LEAST_S,
     HOT_ROUNDS,
     SPIN_FACTOR,
@@ -26,9 +25,6 @@ from convbench.devices.launches import (
     timed_hot,
 )
 from convbench.devices.nvml import Nvml
-from convbench.problem import Problem
-from convbench.reference import judge, truth
-from convbench.shapes import parse_shape
 
 
 class ScriptedGpu:
@@ -149,6 +145,41 @@ def test_a_long_call_is_run_once_a_batch() -> None:
     assert len(gpu.spins) == 1 + HOT_ROUNDS
 
 
+def scripted_device(gpu: ScriptedGpu) -> Cuda:
+    """A Cuda that was not opened, with scripted primitives in place of CuPy's."""
+    device = Cuda.__new__(Cuda)
+    vars(device).update(_launches=gpu, _nvml=Nvml(None, ""), _enqueue_s=WeakKeyDictionary())
+    return device
+
+
+def test_the_device_remembers_each_calls_enqueue_time() -> None:
+    gpu = ScriptedGpu(launch_s=40e-6, kernel_s=10e-6)
+    device = scripted_device(gpu)
+    calls: list[Call] = [lambda: gpu.launch()]
+    first, second = device.time(calls, 1), device.time(calls, 1)
+    assert first.seconds == pytest.approx(10e-6)
+    assert second.enqueue_s == pytest.approx(40e-6)
+    assert gpu.spins == pytest.approx([SPIN_FACTOR * ENQUEUE_GUESS_S, SPIN_FACTOR * 40e-6])
+    assert gpu.flushes == 2
+
+
+def test_the_device_takes_calls_in_turn_and_gives_the_time_of_one() -> None:
+    gpu = ScriptedGpu(launch_s=1e-6, kernel_s=10e-6)
+    made = []
+
+    def call(number: int) -> Call:
+        def run() -> None:
+            made.append(number)
+            gpu.launch()
+
+        return run
+
+    calls = [call(0), call(1), call(2)]
+    assert scripted_device(gpu).time(calls, 2).seconds == pytest.approx(10e-6)
+    scripted_device(gpu).time(calls, 2)
+    assert made == [0, 1, 2, 0]
+
+
 def test_live_bytes_know_the_most_there_were_at_once() -> None:
     live = LiveBytes()
     live.took(1, 100)
@@ -232,134 +263,3 @@ def test_tf32_is_off_before_cupy_is_imported(monkeypatch: pytest.MonkeyPatch) ->
 
     assert os.environ["CUPY_TF32"] == "0"
     assert "NVIDIA_TF32_OVERRIDE" not in os.environ
-
-
-class FakeNvml:
-    """nvidia-ml-py on a GPU that is hot, shared, and does not count energy."""
-
-    class NVMLError(Exception):
-        pass
-
-    NVML_CLOCK_SM = 1
-
-    def nvmlInit(self) -> None: ...  # noqa: N802
-
-    def nvmlDeviceGetHandleByPciBusId(self, bus: str) -> str:  # noqa: N802
-        return bus
-
-    def nvmlDeviceGetClockInfo(self, gpu: str, clock: int) -> int:  # noqa: N802
-        return 1980
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: str) -> int:  # noqa: N802
-        raise self.NVMLError
-
-    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
-        return "580.65"
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, gpu: str) -> int:  # noqa: N802
-        return 0x24
-
-    def nvmlDeviceGetComputeRunningProcesses(self, gpu: str) -> list[int]:  # noqa: N802
-        return [1, 2]
-
-
-def test_nvml_tells_clock_slowdowns_and_other_processes() -> None:
-    nvml = Nvml(FakeNvml(), "0000:01:00.0")
-    assert nvml.sm_mhz() == 1980
-    assert nvml.energy_j() is None
-    assert nvml.driver() == "580.65"
-    words = " ".join(nvml.warnings())
-    assert "power limit" in words
-    assert "temperature" in words
-    assert "2 processes" in words
-
-
-def test_without_nvml_nothing_is_told() -> None:
-    nvml = Nvml(None, "")
-    assert (nvml.sm_mhz(), nvml.energy_j(), nvml.driver(), list(nvml.warnings())) == (None, None, "", [])
-
-
-class CupyRules:
-    """NumPy, but matmul(out=...) as narrow as CuPy's: exactly that shape and type."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
-        product = np.matmul(a, b)
-        assert out.shape == product.shape
-        assert out.dtype == product.dtype
-        out[...] = product
-        return out
-
-
-class ArrayDevice:
-    """A device for CUDA plans that are array code."""
-
-    kind, threads = "cuda", 1
-
-    def __init__(self, cache_bytes: int) -> None:
-        self.xp: Any = CupyRules()
-        self.cache_bytes = cache_bytes
-
-    def empty(self, shape: tuple[int, ...], precision: str) -> Any:
-        return np.full(shape, np.nan, precision)
-
-
-ODD = (
-    "n2c3h7w9k5r3s2",
-    "n3c4h7w9k6r3s2u2x1p1x0d1x2g2",
-    "n1c3h23w19k4r11s11u4",
-    "n2c4h6w6k8r3s3p1g4",
-    "n1c2h3w3k3r5s5p4",
-    "n2c5h1w30k3r1s7p0x3",
-    "n3c6h4w4k9r4s4g3",
-)
-
-
-@pytest.mark.parametrize("cache_bytes", [1, 5000, 1 << 24])
-@pytest.mark.parametrize("word", ODD)
-def test_panels_on_cuda_give_the_right_answer(word: str, cache_bytes: int) -> None:
-    problem = Problem(parse_shape(word))
-    device: Any = ArrayDevice(cache_bytes)
-    plan = panel.on_cuda(problem, device)
-    x, w = problem.operands(1)
-    y = np.full(problem.shape.y_shape, np.nan, np.float32)
-    plan.run(x, plan.prepare(w), y)
-    assert judge(y, truth(x, w, problem.shape)).error < problem.number.tolerance
-
-
-def test_a_panel_keeps_to_its_part_of_the_cache() -> None:
-    problem = Problem(parse_shape("n128c96h27w27k256r5s5p2g2"))
-    rows = panel.panel_rows(problem, 4 << 20)
-    assert 96 * 25 * rows * 27 * 4 <= (4 << 20) * panel.PANEL_PART
-    assert panel.panel_rows(problem, 1) == 1
-    assert panel.panel_rows(problem, 1 << 30) == 27
-
-
-@pytest.mark.parametrize("word", ODD)
-def test_taps_read_what_the_filter_sees(word: str) -> None:
-    problem = Problem(parse_shape(word))
-    s = problem.shape
-    table = blocked.tap_table(problem, 24)
-    taps = s.c // s.groups * s.r * s.s
-    assert table.dtype == np.int32
-    assert len(table) % 24 == 0
-    assert taps <= len(table) < taps + 24
-    for tap in range(taps):
-        c, r, column = np.unravel_index(tap, (s.c // s.groups, s.r, s.s))
-        row, column = r * s.dilation[0], column * s.dilation[1]
-        assert table[tap].tolist() == [(c * s.h + row) * s.w + column, row, column, 0]
-    assert (table[taps:, 1] > s.h + s.pad[0]).all()
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("word", [*ODD, "n1c4096h1w1k1000r1s1", "n128c256h13w13k384r3s3p1"])
-def test_blocked_splits_taps_only_where_tiles_are_few(word: str, precision: str) -> None:
-    problem = Problem(parse_shape(word), precision)
-    s, knobs = problem.shape, blocked.knobs(problem)
-    steps = s.c // s.groups * s.r * s.s / knobs["TILE_T"]
-    assert 1 <= knobs["SPLIT"] <= max(1, steps / blocked.LEAST_STEPS + 1)
-    if s.n == 128:
-        assert knobs["SPLIT"] == 1
-        assert precision == "float64" or (knobs["TILE_K"], knobs["TILE_P"]) == (128, 128)

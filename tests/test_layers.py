@@ -104,7 +104,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("pool = { size = 3, stride = 2 }", "pool = 3", 14, "pool must be { size = ..., stride = ... }"),
         ("pool = { size = 3, stride = 2 }", "pool = { size = 3 }", 14, "pool must be { size = ..., stride = ... }"),
         ("size = 3, stride = 2", "size = 3, stride = 0", 14, "pool's size and stride must be at least 1"),
-        ("size = 3, stride = 2", 'size = 3, stride = "2"', 14, "must be a whole number, not '2'"),
+        ("size = 3, stride = 2", 'size = 3, stride = "2"', 14, "pool's stride must be a whole number, not '2'"),
         ('about = "a remark"', "about = 1", 15, "about must be a text"),
         ('name = "first"', 'name = "the first"', 4, "a layer needs a name of letters, digits, '.', '_' and '-'"),
         ('name = "first"', 'name = ""', 4, "a layer needs a name"),

@@ -113,7 +113,7 @@ def select(wanted: str, names: Sequence[str], what: str) -> list[str]:
         matches = [n for n in names if part in ("all", n, n.partition(".")[0]) or fnmatch.fnmatchcase(n, part)]
         if not matches:
             families = {n.partition(".")[0] for n in names}
-            near = difflib.get_close_matches(part, [*names, *families], n=3, cutoff=0.5)
+            near = difflib.get_close_matches(part, dict.fromkeys([*names, *sorted(families)]), n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
             raise UnknownName(f"no {what} is called '{part}'; {hint}")
         chosen.update(matches)

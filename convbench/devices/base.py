@@ -48,6 +48,10 @@ class Device(Protocol):
         """Seconds a call, back to back with warm caches, where that differs from `time`; else None."""
         ...
 
+    def joules(self, call: Call) -> float | None:
+        """Joules a call takes when it is repeated, where the device reports them; else None."""
+        ...
+
     def flops_peak(self, precision: str) -> float:
         """FLOP/s of a large matrix product, measured now."""
         ...

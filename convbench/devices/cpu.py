@@ -82,6 +82,10 @@ class Cpu:
         """Nothing beside `time`: on a CPU the state of the cache is a choice for the whole run."""
         return None
 
+    def joules(self, call: Call) -> float | None:
+        """Nothing: there is no counter that every user may read."""
+        return None
+
     def flops_peak(self, precision: str) -> float:
         """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices."""
         a = self.xp.ones((PEAK_SIZE, PEAK_SIZE), precision)

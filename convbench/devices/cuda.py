@@ -19,6 +19,7 @@ from convbench.problem import Problem
 
 PEAK_SIZE = 4096  # rows and columns of the matrix product that stands for the peak
 PEAK_SECONDS = 0.5  # for each ceiling
+JOULE_SECONDS = 0.5  # NVML counts energy about every 100 ms
 COPY_BYTES = 1 << 30  # of the copy that stands for the bandwidth, where the memory has room
 SPIN_HZ = 2e9  # about the clock of any GPU; the spin is lengthened where it proves too short
 COMPLEX = {"float32": "complex64", "float64": "complex128"}
@@ -65,13 +66,13 @@ def _one_line(error: Exception) -> str:
 class Cuda:
     """The current GPU, timed by events. Cold (L2 overwritten) is the headline, `time_hot` the other number."""
 
-    kind = "cuda"
-    caches = ("cold",)
+    kind: str = "cuda"
+    caches: tuple[str, ...] = ("cold",)
 
     def __init__(self, threads: int) -> None:
         import cupy
 
-        self.xp = cupy
+        self.xp: Any = cupy
         self.threads = threads
         gpu = cupy.cuda.Device()
         self.hardware = cupy.cuda.runtime.getDeviceProperties(gpu.id)["name"].decode()
@@ -105,7 +106,7 @@ class Cuda:
     def _last_enqueue(self, call: Call) -> float:
         return self._enqueue_s.get(call, ENQUEUE_GUESS_S)
 
-    def time_hot(self, call: Call) -> float:
+    def time_hot(self, call: Call) -> float | None:
         """Seconds a call, back to back: what fits the L2 cache is found there."""
         return float(self._undisturbed(lambda: timed_hot(self._launches, call)))
 
@@ -137,7 +138,8 @@ class Cuda:
 
     def _best(self, call: Call) -> float:
         call()
-        times, end = list[float](), self.now() + PEAK_SECONDS
+        times: list[float] = []
+        end = self.now() + PEAK_SECONDS
         while len(times) < 3 or self.now() < end:
             times.append(self.time([call], 1).seconds)
         return min(times)
@@ -199,10 +201,18 @@ class Cuda:
         text = cuda_source(source, problem, **knobs)
         return self.xp.RawModule(code=text, options=("--std=c++17",), backend="nvrtc")
 
-    def energy_j(self) -> float | None:
-        """Joules since the driver was loaded, where NVML tells: the difference around a run is what the run used."""
-        self.now()
-        return self._nvml.energy_j()
+    def joules(self, call: Call) -> float | None:
+        """The growth of NVML's counter over JOULE_SECONDS of calls, where there is one."""
+        begin, before = self.now(), self._nvml.energy_j()
+        if before is None:
+            return None
+        count = 0
+        while self.now() - begin < JOULE_SECONDS:
+            for _ in range(10):
+                call()
+            count += 10
+        after = self._nvml.energy_j()
+        return None if after is None else (after - before) / count
 
     def warnings(self) -> Iterable[str]:
         """Slowed clocks and other processes, where NVML tells."""

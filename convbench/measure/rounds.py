@@ -87,11 +87,11 @@ def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> N
 
 
 def finish(case: Case, data: Operands, device: Device) -> None:
-    """After the last sample: the hot time where there is one, and a second check of the answer."""
+    """After the last sample: hot time and energy where the device has them, and a second check of the answer."""
     if not case.alive:
         return
     assert case.call is not None
-    case.hot_s = device.time_hot(case.call)
+    case.hot_s, case.joule = device.time_hot(case.call), device.joules(case.call)
     poison(case.output)
     case.call()
     first = case.judgement

@@ -73,7 +73,7 @@ def _name_marks(ax: Any, points: dict[str, list[tuple[float, float]]], looks: di
     for algo, (x, y) in sorted(spots.items(), key=lambda item: -item[1][1]):
         own = len(points[algo])
         text = style.elided(algo, 30) + (f" ({own} of {counted(layers, 'layer')})" if own < layers else "")
-        width, height = 5.5 * len(text) * pixel, 11 * pixel
+        width, height = 5.0 * len(text) * pixel, 11 * pixel
         box = _free_place(x, y, width, height, taken, (frame.x0, frame.y0, frame.x1, frame.y1), pixel)
         taken.append(box)
         at = ((box[0] + box[2]) / 2 - x) / pixel, ((box[1] + box[3]) / 2 - y) / pixel

@@ -111,8 +111,8 @@ def throughput_chart(series: Sequence[Series]) -> Any:
     looks = style.looks(algorithms(series, only_ok=True))
     shown = panels(series, len(looks))
     facts = (
-        f"{common(series)}\nNominal FLOPs (2 N K P Q C/g R S) over time: Winograd and FFT do fewer, and may pass the peak. "
-        f"Higher is better.{left_out(series)}"
+        f"{common(series)}\nNominal FLOPs (2 N K P Q C/g R S) over time: Winograd and FFT do fewer, and may pass the peak, "
+        f"which is that of a large matrix product in the same run. Higher is better.{left_out(series)}"
     )
     fig, axes = style.figure("Effective GFLOP/s by layer and algorithm", facts, _heights(len(shown)))
 
@@ -132,7 +132,7 @@ def throughput_chart(series: Sequence[Series]) -> Any:
             span = " to ".join(f"{peak:,.0f}" for peak in sorted({one.peaks[0], one.peaks[-1]}))
             ax.set_title(f"measured peak {span} GFLOP/s", loc="right", fontweight="normal", fontsize=9)
     peak_line = Line2D([], [], color=style.DARK, linewidth=1.3, linestyle=(0, (5, 2)))
-    key(fig, looks, [(peak_line, "measured peak: a large matrix product")] if any(s.peaks for s in series) else ())
+    key(fig, looks, [(peak_line, "measured peak")] if any(s.peaks for s in series) else ())
     return fig
 
 
@@ -150,7 +150,7 @@ def memory_chart(series: Sequence[Series]) -> Any:
         f"{common(series)}\nBytes beyond x, w and y. Workspace: what the plan says a call needs. Peak: measured at the worst "
         f"moment of planning, preparing the filters and one call. Lower is better.{left_out(series)}"
     )
-    fig, axes = style.figure("Memory by layer and algorithm", facts, [PANEL] * len(shown))
+    fig, axes = style.figure("Memory by layer and algorithm, against the size of the input", facts, [PANEL] * len(shown))
     rows = [row for s in series for row in s.rows if row.status == "ok"]
     sizes = [n for row in rows for n in (row.workspace_bytes, row.peak_bytes, input_bytes(row)) if n]
     low, high = min(sizes, default=1e3), max(sizes, default=1e6)

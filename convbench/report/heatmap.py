@@ -73,10 +73,11 @@ def _table(
                 continue
             slower = time_of(row) / time_of(best)
             depth = min(1.0, math.log(slower) / math.log(SLOWEST))
-            ax.add_patch(Rectangle(facecolor=colours(0.03 + 0.9 * depth), **square))
+            face = colours(0.03 + 0.9 * depth)
+            ax.add_patch(Rectangle(facecolor=face, **square))
             ax.text(
                 i, j, slowdown(slower), ha="center", va="center", fontsize=9 if pixels > 44 else 8,
-                color="white" if depth > 0.6 else "black", fontweight="bold" if row is best else "normal",
+                color="white" if style.is_dark(face) else "black", fontweight="bold" if row is best else "normal",
             )  # fmt: skip
             if row is best:
                 frame = Rectangle((i - 0.45, j - 0.43), 0.9, 0.86, fill=False, edgecolor="black", linewidth=1.4, zorder=3)

@@ -57,17 +57,21 @@ def network_chart(series: Sequence[Series]) -> Any:
         words = [one.label] if one.label else []
         ax.set_title(", ".join([*words, f"{condition(one.first, 'net')}: {counted(len(one.layers), 'layer')}"]))
     axes.flat[-1].set_xlabel("time of one call of each layer, ms")
-    handles = [Patch(facecolor=colours[layer][0], edgecolor=style.GREY, hatch=colours[layer][1]) for layer in layers]
+    handles = [Patch(**colours[layer]) for layer in layers]
     style.legend(fig, handles, [style.elided(layer, 40) for layer in layers])
     return fig
 
 
-def _shades(count: int) -> list[tuple[Any, str]]:
-    """Colours that grow lighter from layer to layer, every other one hatched, so that neighbours differ in grey too."""
+def _shades(count: int) -> list[dict[str, Any]]:
+    """Looks that grow lighter from layer to layer, every other one hatched, so that neighbours differ in grey too."""
     import matplotlib
 
-    colours = matplotlib.colormaps["cividis"]
-    return [(colours(0.08 + 0.9 * i / max(1, count - 1)), "" if i % 2 == 0 else "///") for i in range(count)]
+    found = []
+    for i in range(count):
+        face = matplotlib.colormaps["cividis"](0.08 + 0.9 * i / max(1, count - 1))
+        edge = "#d8d8d8" if style.is_dark(face) else "#4d4d4d"
+        found.append({"facecolor": face, "edgecolor": edge, "hatch": "///" if i % 2 else "", "linewidth": 0.6})
+    return found
 
 
 def _bars(ax: Any, one: Series, stack: dict[str, list[Row | None]], colours: dict[str, Any], limit: float) -> None:
@@ -81,18 +85,18 @@ def _bars(ax: Any, one: Series, stack: dict[str, list[Row | None]], colours: dic
         start = 0.0
         for layer, row in zip(one.layers, rows, strict=True):
             assert row is not None
-            face, hatch = colours[layer]
-            light = sum(face[:3]) > 1.6
-            ax.barh(place, time_of(row), 0.7, start, color=face, hatch=hatch, edgecolor="white" if not light else style.GREY, linewidth=0.6)
+            look = colours[layer]
+            ax.barh(place, time_of(row), 0.7, start, **look)
             pixels = 680 * time_of(row) / limit
             if pixels > 7.0 * len(layer) + 6:
                 ax.text(
                     start + time_of(row) / 2, place, layer, ha="center", va="center", fontsize=8,
-                    color="black" if light else "white",
-                    bbox={"facecolor": face, "edgecolor": "none", "pad": 1.0} if hatch else None,
+                    color="white" if style.is_dark(look["facecolor"]) else "black",
+                    bbox={"facecolor": look["facecolor"], "edgecolor": "none", "pad": 1.0} if look["hatch"] else None,
                 )  # fmt: skip
             start += time_of(row)
-        ax.text(start + 0.008 * limit, place, duration(time), va="center", fontsize=9, fontweight="bold" if place == 0 else "normal")
+        weight = "bold" if place == 0 else "normal"
+        ax.text(start + 0.008 * limit, place, duration(time), va="center", fontsize=9, fontweight=weight)
     ax.set_yticks(range(len(stack)), [style.elided(name, 28) for name in stack])
     ax.set_ylim(len(stack) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

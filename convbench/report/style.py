@@ -29,7 +29,8 @@ OTHERS = (("#56B4E9", "X", "++"), ("#E69F00", "v", "||"), ("#8C6D00", "*", "oo")
 FILLS = (("full", 0.0), ("none", 0.0), ("full", 0.6), ("left", 0.0), ("top", 0.0), ("right", 0.3))
 
 RC = {
-    "font.family": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.family": ["sans-serif"],  # DejaVu comes with matplotlib; where an SVG is shown without it, Verdana is as wide
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": 9.5,
     "axes.labelsize": 9.5,
     "axes.titlesize": 10,
@@ -176,7 +177,7 @@ def log_scale(axis: Any, low: float, high: float, text: Any = None) -> None:
         low, high = middle / math.sqrt(10), middle * math.sqrt(10)
     decades = math.log10(high / low)
     axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.3 else (1,), numticks=12))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3.3 else (1,), numticks=12))
     axis.set_minor_locator(LogLocator(subs=range(2, 10) if decades < 6 else (1,), numticks=200))
     axis.set_major_formatter(FuncFormatter(lambda value, _: (text or plain)(value)))
     axis.set_minor_formatter(NullFormatter())
@@ -191,6 +192,12 @@ def power(value: float) -> str:
     """A tick's number as 1e-7."""
     mantissa, exponent = f"{value:.0e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def is_dark(colour: Any) -> bool:
+    """True where white text on an RGB colour stands out more than black (relative luminance, WCAG 2, with a bias)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.22
 
 
 def bytes_tick(value: float) -> str:

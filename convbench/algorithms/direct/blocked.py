@@ -24,6 +24,8 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.direct.loops import blocked, split_planes
 
     s, xp = problem.shape, device.xp
+    if s.is_matrix_product and s.groups == 1:
+        return dot_products_on_cpu(problem, device)
     (uh, uw), (dh, dw) = s.stride, s.dilation
     channels, k = s.c // s.groups, s.k // s.groups
     rows = s.p + (s.r - 1) * dh // uh
@@ -49,6 +51,19 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
                 blocked(planes, packed[group], offsets, target, sums, columns, group * per_group)
 
     return Plan(run, prepare, planes.nbytes + sums.nbytes + offsets.nbytes)
+
+
+def dot_products_on_cpu(problem: Problem, device: Device) -> Plan:
+    """A filter as large as the image has nowhere to slide: four filters by four images of dot products at a time."""
+    from convbench.algorithms.direct.loops import dot_products
+
+    s = problem.shape
+    zero = device.xp.dtype(problem.precision).type(0)
+
+    def run(x: Any, w: Any, y: Any) -> None:
+        dot_products(x.reshape(s.n, -1), w.reshape(s.k, -1), y.reshape(s.n, s.k), zero)
+
+    return Plan(run, note="nothing slides: dot products of 4 filters x 4 images")
 
 
 def tap_offsets(

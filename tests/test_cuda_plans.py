@@ -1,0 +1,100 @@
+"""What the CUDA plans do on the host: their array code under NumPy, their tables, and the tiles they choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convbench.algorithms.direct import blocked
+from convbench.algorithms.gemm import panel
+from convbench.problem import Problem
+from convbench.reference import judge, truth
+from convbench.shapes import parse_shape
+
+
+class CupyRules:
+    """NumPy, but matmul(out=...) as narrow as CuPy's: exactly that shape and type."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+        product = np.matmul(a, b)
+        assert out.shape == product.shape
+        assert out.dtype == product.dtype
+        out[...] = product
+        return out
+
+
+class ArrayDevice:
+    """A device for CUDA plans that are array code."""
+
+    kind, threads = "cuda", 1
+
+    def __init__(self, cache_bytes: int) -> None:
+        self.xp: Any = CupyRules()
+        self.cache_bytes = cache_bytes
+
+    def empty(self, shape: tuple[int, ...], precision: str) -> Any:
+        return np.full(shape, np.nan, precision)
+
+
+ODD = (
+    "n2c3h7w9k5r3s2",
+    "n3c4h7w9k6r3s2u2x1p1x0d1x2g2",
+    "n1c3h23w19k4r11s11u4",
+    "n2c4h6w6k8r3s3p1g4",
+    "n1c2h3w3k3r5s5p4",
+    "n2c5h1w30k3r1s7p0x3",
+    "n3c6h4w4k9r4s4g3",
+)
+
+
+@pytest.mark.parametrize("cache_bytes", [1, 5000, 1 << 24])
+@pytest.mark.parametrize("word", ODD)
+def test_panels_on_cuda_give_the_right_answer(word: str, cache_bytes: int) -> None:
+    problem = Problem(parse_shape(word))
+    device: Any = ArrayDevice(cache_bytes)
+    plan = panel.on_cuda(problem, device)
+    x, w = problem.operands(1)
+    y = np.full(problem.shape.y_shape, np.nan, np.float32)
+    plan.run(x, plan.prepare(w), y)
+    assert judge(y, truth(x, w, problem.shape)).error < problem.number.tolerance
+
+
+def test_a_panel_keeps_to_its_part_of_the_cache() -> None:
+    problem = Problem(parse_shape("n128c96h27w27k256r5s5p2g2"))
+    rows = panel.panel_rows(problem, 4 << 20)
+    assert 96 * 25 * rows * 27 * 4 <= (4 << 20) * panel.PANEL_PART
+    assert panel.panel_rows(problem, 1) == 1
+    assert panel.panel_rows(problem, 1 << 30) == 27
+
+
+@pytest.mark.parametrize("word", ODD)
+def test_taps_read_what_the_filter_sees(word: str) -> None:
+    problem = Problem(parse_shape(word))
+    s = problem.shape
+    table = blocked.tap_table(problem, 24)
+    taps = s.c // s.groups * s.r * s.s
+    assert table.dtype == np.int32
+    assert len(table) % 24 == 0
+    assert taps <= len(table) < taps + 24
+    for tap in range(taps):
+        c, r, column = np.unravel_index(tap, (s.c // s.groups, s.r, s.s))
+        row, column = r * s.dilation[0], column * s.dilation[1]
+        assert table[tap].tolist() == [(c * s.h + row) * s.w + column, row, column, 0]
+    assert (table[taps:, 1] > s.h + s.pad[0]).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("word", [*ODD, "n1c4096h1w1k1000r1s1", "n128c256h13w13k384r3s3p1"])
+def test_blocked_splits_taps_only_where_tiles_are_few(word: str, precision: str) -> None:
+    problem = Problem(parse_shape(word), precision)
+    s, knobs = problem.shape, blocked.knobs(problem)
+    steps = s.c // s.groups * s.r * s.s / knobs["TILE_T"]
+    assert 1 <= knobs["SPLIT"] <= max(1, steps / blocked.LEAST_STEPS + 1)
+    if s.n == 128:
+        assert knobs["SPLIT"] == 1
+        assert precision == "float64" or (knobs["TILE_K"], knobs["TILE_P"]) == (128, 128)
