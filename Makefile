@@ -12,7 +12,7 @@ EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(CUDA),cuda13,))
 
 run: $(VENV)/.run
 	rm -rf $(RUN)
-	$(BIN)/convbench run --budget 1 --out $(RUN)/alexnet.csv
+	$(BIN)/convbench run --budget 0.6 --out $(RUN)/alexnet.csv
 	$(BIN)/convbench report $(RUN)/alexnet.csv --out $(RUN)/charts
 
 test: lint

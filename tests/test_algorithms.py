@@ -20,7 +20,7 @@ from convbench.devices.cpu import Cpu
 from convbench.layers import load
 from convbench.measure.case import open_case, operands
 from convbench.problem import Problem
-from convbench.reference import convolve, judge, truth
+from convbench.reference import convolve
 from convbench.shapes import ConvShape, parse_shape
 
 ALL = pytest.mark.parametrize("algorithm", built_in(), ids=lambda algorithm: algorithm.name)
@@ -78,12 +78,13 @@ def run_guarded(algorithm: Algorithm, problem: Problem, device: Cpu, seed: int =
 
 
 def assert_right(algorithm: Algorithm, problem: Problem, x: Any, w: Any, y: Any) -> None:
-    """Within the bound for both judges."""
-    expected = second_judge(x, w, problem.shape)
-    bound, norm = algorithm.tolerance_for(problem), np.linalg.norm(expected)
+    """Within the bound for both judges. A sum that happens to cancel is measured by its terms, not by its result."""
+    shape = problem.shape
+    bound, terms = algorithm.tolerance_for(problem), np.sqrt(second_judge(x**2, w**2, shape).sum())
     assert np.isfinite(y).all(), "y is not filled"
-    assert np.linalg.norm(y - expected) <= bound * norm, f"error {np.linalg.norm(y - expected) / norm}"
-    assert judge(y, truth(x, w, problem.shape)).error <= bound
+    for expected in (second_judge(x, w, shape), convolve(x, w, shape)):
+        error = np.linalg.norm(y - expected)
+        assert error <= bound * max(terms, np.linalg.norm(expected)), f"error {error / terms}"
 
 
 @ALL
@@ -97,7 +98,7 @@ def test_odd_shapes(cpu: Cpu, algorithm: Algorithm, precision: str, word: str) -
 @ALL
 @PRECISIONS
 @given(shape=shapes(), cache_bytes=st.sampled_from([1, 20_000, 1 << 25]), seed=st.integers(0, 99))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_shapes(
     cpu: Cpu, algorithm: Algorithm, precision: str, shape: ConvShape, cache_bytes: int, seed: int
 ) -> None:
@@ -133,6 +134,7 @@ def test_layers_of_alexnet(cpu: Cpu, layer: str) -> None:
 
 
 @ALL
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, about the infinities
 def test_nothing_is_left_over_from_the_call_before(cpu: Cpu, algorithm: Algorithm) -> None:
     """A call on NaN and infinity spoils its own y only."""
     problem = Problem(parse_shape("n3c4h11w10k6r3s4u2x1p2x5d1x2g2"))
@@ -141,8 +143,7 @@ def test_nothing_is_left_over_from_the_call_before(cpu: Cpu, algorithm: Algorith
     prepared = plan.prepare(w)
     y = np.empty(problem.shape.y_shape, np.float32)
     for poison in (np.nan, np.inf):
-        with np.errstate(all="ignore"):
-            plan.run(np.full_like(x, poison), prepared, y)
+        plan.run(np.full_like(x, poison), prepared, y)
         y[...] = np.nan
         plan.run(x, prepared, y)
         assert_right(algorithm, problem, x, w, y)
@@ -244,7 +245,7 @@ def test_winograd_beyond_its_points() -> None:
 
 
 @given(shapes(), st.integers(1, 9), st.integers(1, 9), st.integers(1, 7))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_split_is_exact(shape: ConvShape, tile_h: int, tile_w: int, limit: int) -> None:
     """Whole numbers through windows and pieces give whole numbers, the same as the reference."""
     rng = np.random.default_rng(0)

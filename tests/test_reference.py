@@ -32,14 +32,14 @@ def by_definition(x: Any, w: Any, shape: ConvShape) -> Any:
 
 
 @given(shapes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_against_scipy(shape: ConvShape) -> None:
     x, w = Problem(shape).operands(1)
     np.testing.assert_allclose(convolve(x, w, shape), second_judge(x, w, shape), rtol=1e-12, atol=1e-13)
 
 
 @given(shapes(most=4, channels=2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_against_the_definition(shape: ConvShape) -> None:
     x, w = Problem(shape, "float64").operands(2)
     expected = by_definition(x, w, shape)
@@ -48,7 +48,7 @@ def test_against_the_definition(shape: ConvShape) -> None:
 
 
 @given(shapes())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_spots_are_the_same_numbers(shape: ConvShape) -> None:
     shape = shape.with_batch(4)
     x, w = Problem(shape).operands(3)

@@ -80,6 +80,10 @@ class Device(Protocol):
         """work(i, thread) for each i below items, on `threads` threads, in an order that is nobody's business."""
         ...
 
+    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+        """out[i] = a[i] b[i] for stacks of matrices [i, rows, columns]; a may be one matrix for all i."""
+        ...
+
     def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
         """Real 2-D FFT of the last two dimensions, zero-padded to `size`; the precision is kept."""
         ...

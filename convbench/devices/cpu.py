@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PEAK_SIZE = 2048  # rows and columns of the matrix product that stands for the peak
+MANY = 128  # products, between the largest Winograd tile of one group (121) and the smallest useful FFT (144)
+SHARES = 4  # parts a thread of a stack of products: fine enough to even out, coarse enough to cost nothing
 PEAK_SECONDS = 0.5  # for each ceiling
 DEFAULT_CACHE = 32 << 20  # where the system does not say
 
@@ -162,6 +164,24 @@ class Cpu:
 
     def _single_threaded_blas(self) -> Any:
         return self._blas.limit(limits=1)
+
+    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+        """A stack of MANY products is shared out to threads, each with single-threaded BLAS.
+
+        Threads inside each of many small products would be woken and put to sleep for every one of them; in a short
+        stack the products are what there is to share out.
+        """
+        count = len(out)
+        if count < MANY or self.threads == 1:
+            return self.xp.matmul(a, b, out=out)
+        each = -(-count // (SHARES * self.threads))
+
+        def share(i: int, thread: int) -> None:
+            part = slice(i * each, (i + 1) * each)
+            self.xp.matmul(a[part] if a.ndim == 3 else a, b[part], out=out[part])
+
+        self.parallel(share, -(-count // each))
+        return out
 
     def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
         """scipy.fft (pocketfft), on all threads."""

@@ -172,6 +172,10 @@ class Cuda:
         for i in range(items):
             work(i, 0)
 
+    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+        """cuBLAS, one batched call."""
+        return self.xp.matmul(a, b, out=out)
+
     def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
         """cuFFT. An axis of one point is left out: its transform is the identity."""
         from cupyx.scipy import fft

@@ -61,7 +61,7 @@ def key(fig: Any, looks: dict[str, style.Look], more: Sequence[tuple[Any, str]] 
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **look.marks(7)) for look in looks.values()]
-    names = [style.elided(name, 40) for name in looks]
+    names = [style.elided(name, 80) for name in looks]
     style.legend(fig, [*handles, *(handle for handle, _ in more)], [*names, *(name for _, name in more)])
 
 
@@ -111,8 +111,8 @@ def throughput_chart(series: Sequence[Series]) -> Any:
     looks = style.looks(algorithms(series, only_ok=True))
     shown = panels(series, len(looks))
     facts = (
-        f"{common(series)}\nNominal FLOPs (2 N K P Q C/g R S) over time: Winograd and FFT do fewer, and may pass the peak, "
-        f"which is that of a large matrix product in the same run. Higher is better.{left_out(series)}"
+        f"{common(series)}\nNominal FLOPs (2 N K P Q C/g R S) over time: Winograd and FFT do fewer, and may pass the "
+        f"peak, which is that of a large matrix product in the same run. Higher is better.{left_out(series)}"
     )
     fig, axes = style.figure("Effective GFLOP/s by layer and algorithm", facts, _heights(len(shown)))
 
@@ -147,10 +147,12 @@ def memory_chart(series: Sequence[Series]) -> Any:
         for one, title, layers in panels(series, len(looks))
     ]
     facts = (
-        f"{common(series)}\nBytes beyond x, w and y. Workspace: what the plan says a call needs. Peak: measured at the worst "
-        f"moment of planning, preparing the filters and one call. Lower is better.{left_out(series)}"
+        f"{common(series)}\nBytes beyond x, w and y. Workspace: what the plan says a call needs. Peak: measured at the "
+        f"worst moment of planning, preparing the filters and one call. Lower is better.{left_out(series)}"
     )
-    fig, axes = style.figure("Memory by layer and algorithm, against the size of the input", facts, [PANEL] * len(shown))
+    fig, axes = style.figure(
+        "Memory by layer and algorithm, against the size of the input", facts, [PANEL] * len(shown)
+    )
     rows = [row for s in series for row in s.rows if row.status == "ok"]
     sizes = [n for row in rows for n in (row.workspace_bytes, row.peak_bytes, input_bytes(row)) if n]
     low, high = min(sizes, default=1e3), max(sizes, default=1e6)
@@ -190,7 +192,9 @@ def comparison_chart(series: Sequence[Series]) -> Any | None:
         return _times(row, 1 / row.batch) if row else None
 
     rows = rows_of_layers(layers, len(looks))
-    facts = f"{common(series)}\nThe fastest valid algorithm of each layer; median with its 95 % interval. Lower is better."
+    facts = (
+        f"{common(series)}\nThe fastest valid algorithm of each layer; median with its 95 % interval. Lower is better."
+    )
     fig, axes = style.figure("Side by side: the best of each layer, time per image", facts, _heights(len(rows)))
     spans = [p for layer in layers for label in by_label if (p := best(layer, label))]
     for ax, chunk in zip(axes.flat, rows, strict=True):

@@ -9,11 +9,20 @@ from typing import Any
 from convbench.report import style
 from convbench.report.series import Series, algorithms, common, time_of
 
-SHORT = {"unsupported": "n/a", "skipped": "skip", "wrong": "wrong", "failed": "fail", "timeout": "time", "unstable": "unst."}
+SHORT = {
+    "unsupported": "n/a",
+    "skipped": "skip",
+    "wrong": "wrong",
+    "failed": "fail",
+    "timeout": "t.out",
+    "unstable": "unst.",
+}
 LEAST_PIXELS = 36  # of a cell that holds a number
 WORD_PIXELS = 84  # of a cell that holds a whole status word
 SLOWEST = 100.0  # times slower at which the colour is darkest
 ROW = 0.27  # inches
+NAME = 28  # characters of an algorithm
+FEWEST = 3  # cells across the page: fewer would only be wider
 
 
 def slowdown(value: float) -> str:
@@ -24,23 +33,23 @@ def slowdown(value: float) -> str:
 def heat_chart(series: Sequence[Series]) -> Any:
     """The table in colours; the series side by side where they fit, else below one another."""
     names = algorithms(series)
+    room = 820 - 7.0 * min(NAME, max(map(len, names)))
     most = max(len(s.layers) for s in series)
-    room = 840 - 7 * min(28, max(map(len, names))) - 20
     columns = len(series) if room / (len(series) * most) >= LEAST_PIXELS else 1
-    count = [layers for s in series for layers in _chunks(s.layers, room)] if columns == 1 else [most]
-    pixels = room / (columns * max(len(chunk) if isinstance(chunk, list) else chunk for chunk in count))
-    shown = [(s, c) for s in series for c in (_chunks(s.layers, room) if columns == 1 else [s.layers])]
-    used = {row.status for s in series for row in s.rows} - {"ok"}
-    whole_words = pixels >= WORD_PIXELS
-    facts = f"{common(series)}\nTime over the time of the layer's fastest valid algorithm (framed). Only valid results are ranked."
-    if used and not whole_words:
-        facts += " " + ", ".join(f"{SHORT[word]}: {word}" for word in SHORT if word in used) + "."
+    shown = [(s, layers) for s in series for layers in ([s.layers] if columns > 1 else _chunks(s.layers, room))]
+    cells = max(FEWEST / columns, *(len(layers) for _, layers in shown))  # along the x axis of every panel
+    pixels = room / columns / cells
+    short = {} if pixels >= WORD_PIXELS else SHORT
+    facts = f"{common(series)}\nTime over that of the layer's fastest valid algorithm (framed)."
+    used = {row.status for s in series for row in s.rows}
+    words = [f"{mark}: {status}" for status, mark in short.items() if status in used and mark != status]
+    facts += f" {', '.join(words)}." if words else ""
     heights = [ROW * len(names) + 0.75] * (len(shown) // columns)
     fig, axes = style.figure("Times slower than the layer's best", facts, heights, columns)
     for place, (ax, (one, layers)) in enumerate(zip(axes.flat, shown, strict=True)):
-        _table(ax, one, layers, names, pixels, {} if whole_words else SHORT)
-        ax.set_xlim(-0.5, max(len(layers), 0 if columns > 1 else min(6, most * 6)) - 0.5)
-        ax.set_title(style.elided(one.label, 110 // columns) if layers[0] == one.layers[0] else "", pad=8)
+        _table(ax, one, layers, names, pixels, short)
+        ax.set_xlim(-0.5, cells - 0.5)
+        ax.set_title(style.elided(one.label, 100 // columns) if layers[0] == one.layers[0] else "", pad=8)
         if place % columns:
             ax.set_yticklabels([])
     return fig
@@ -66,10 +75,25 @@ def _table(
             row = one.table.get((layer, algo))
             if row is None:
                 continue
-            square = {"xy": (i - 0.5, j - 0.5), "width": 1, "height": 1, "edgecolor": "white", "linewidth": 1.2}
+            square: dict[str, Any] = {
+                "xy": (i - 0.5, j - 0.5),
+                "width": 1,
+                "height": 1,
+                "edgecolor": "white",
+                "linewidth": 1.2,
+            }
             if row.status != "ok" or best is None:
                 ax.add_patch(Rectangle(facecolor="#ececec", **square))
-                ax.text(i, j, short.get(row.status, row.status), ha="center", va="center", fontsize=8, style="italic", color="#444444")
+                ax.text(
+                    i,
+                    j,
+                    short.get(row.status, row.status),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    style="italic",
+                    color="#444444",
+                )
                 continue
             slower = time_of(row) / time_of(best)
             depth = min(1.0, math.log(slower) / math.log(SLOWEST))
@@ -80,10 +104,12 @@ def _table(
                 color="white" if style.is_dark(face) else "black", fontweight="bold" if row is best else "normal",
             )  # fmt: skip
             if row is best:
-                frame = Rectangle((i - 0.45, j - 0.43), 0.9, 0.86, fill=False, edgecolor="black", linewidth=1.4, zorder=3)
+                frame = Rectangle(
+                    (i - 0.45, j - 0.43), 0.9, 0.86, fill=False, edgecolor="black", linewidth=1.4, zorder=3
+                )
                 ax.add_patch(frame)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_yticks(range(len(names)), [style.elided(name, 28) for name in names])
+    ax.set_yticks(range(len(names)), [style.elided(name, NAME) for name in names])
     _name_columns(ax, layers, pixels)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -91,11 +117,13 @@ def _table(
 
 def _name_columns(ax: Any, layers: Sequence[str], pixels: float) -> None:
     """The layers' names above the columns, wrapped where that fits, else turned."""
-    limit = max(4, int(pixels / 7))
+    limit = max(5, int(pixels / 7.6))
     ax.xaxis.tick_top()
     texts = [style.wrapped(name, limit) for name in layers]
-    if all(text.count("\n") < 3 and "…" not in text for text in texts) and limit > 5 or max(map(len, layers)) <= limit:
+    if max(map(len, layers)) <= limit or (limit > 6 and all(t.count("\n") < 3 and "…" not in t for t in texts)):
         ax.set_xticks(range(len(layers)), texts)
     else:
-        ax.set_xticks(range(len(layers)), [style.elided(name, 26) for name in layers], rotation=55, ha="left", va="bottom")
+        ax.set_xticks(
+            range(len(layers)), [style.elided(name, 26) for name in layers], rotation=55, ha="left", va="bottom"
+        )
         ax.tick_params(axis="x", pad=0)

@@ -48,9 +48,10 @@ def network_chart(series: Sequence[Series]) -> Any:
         "Lower is better."
     )
     heights = [ROW * len(stack) + 0.72 for stack in stacked]
-    fig, axes = style.figure("Whole network: one family everywhere, or the best of each layer", facts, heights)
+    what = "All shapes" if all(s.first.net == "shape" for s in series) else "Whole network"
+    fig, axes = style.figure(f"{what}: one family everywhere, or the best of each layer", facts, heights)
     longest = [max([t for rows in stack.values() if (t := total(rows))], default=0.0) for stack in stacked]
-    share = min(t for t in longest if t or len(longest)) * 6 > max(longest)
+    share = max(longest) < 6 * min(longest)  # else the shorter panel could not be read
     for ax, one, stack, own in zip(axes.flat, series, stacked, longest, strict=True):
         limit = (max(longest) if share else own) or 1.0
         _bars(ax, one, stack, colours, 1.13 * limit)

@@ -112,7 +112,8 @@ def figure(title: str, facts: str, heights: Sequence[float], columns: int = 1, *
     head = HEAD + LINE * len(lines) + 0.08
     height = sum(heights) + head
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
-    fig.get_layout_engine().set(rect=(0, 0, 0.995, 1 - head / height), h_pad=0.06, w_pad=0.06, hspace=0.03)
+    engine: Any = fig.get_layout_engine()
+    engine.set(rect=(0, 0, 0.995, 1 - head / height), h_pad=0.06, w_pad=0.06, hspace=0.03)
     fig.text(0.012, 1 - 0.09 / height, title, fontsize=12, fontweight="bold", va="top")
     fig.text(0.012, 1 - HEAD / height, "\n".join(lines), fontsize=8.5, color="#444444", va="top", linespacing=1.25)
     axes = fig.subplots(len(heights), columns, squeeze=False, height_ratios=heights, **grid)
@@ -121,13 +122,20 @@ def figure(title: str, facts: str, heights: Sequence[float], columns: int = 1, *
 
 def legend(fig: Any, handles: Sequence[Any], names: Sequence[str], row: float = 0.2) -> None:
     """The legend below all panels, as many columns as fit; the figure grows by its height."""
-    widest = max(len(name) for name in names)
-    columns = max(1, min(len(names), int(7.9 / (0.085 * widest + 0.45))))
+    columns = next(n for n in range(min(len(names), 8), 0, -1) if n == 1 or _legend_width(names, n) < 8.1)
     extra = row * math.ceil(len(names) / columns) + 0.1
     width, height = fig.get_size_inches()
     grow(fig, extra / height)
     fig.set_size_inches(width, height + extra)
     fig.legend(handles, names, loc="outside lower center", ncols=columns)
+
+
+def _legend_width(names: Sequence[str], columns: int) -> float:
+    """Inches of a legend whose columns are filled one after the other, the first ones by one name more."""
+    each, longer = divmod(len(names), columns)
+    ends = [(i + 1) * each + min(i + 1, longer) for i in range(columns)]
+    starts = [0, *ends[:-1]]
+    return sum(0.082 * max(map(len, names[a:b])) + 0.45 for a, b in zip(starts, ends, strict=True))
 
 
 def grow(fig: Any, share: float) -> None:
@@ -147,10 +155,13 @@ def save(fig: Any, folder: Path, name: str) -> list[Path]:
 
 
 def wrapped(name: str, limit: int = 13) -> str:
-    """A name on lines of at most `limit` characters; shape words break between their letters."""
+    """A name on lines of at most `limit` characters; shape words break between their letters, at best before k."""
     if len(name) <= limit:
         return name
     pieces = re.findall(r"[a-z]\d+(?:x\d+)?", name) if re.fullmatch(r"(?:[a-z]\d+(?:x\d+)?)+", name) else []
+    before, k, after = name.partition("k")
+    if pieces and k and max(len(before), 1 + len(after)) <= limit:
+        return f"{before}\nk{after}"
     pieces = pieces or re.findall(r"[^-_./ ]*[-_./ ]?", name)
     lines = [""]
     for piece in pieces:

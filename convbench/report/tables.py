@@ -1,4 +1,4 @@
-"""The same results as Markdown tables: the facts, the best of each layer, the families, and what has no valid result."""
+"""The results as Markdown tables: the facts, the best of each layer, the families, and what has no valid result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def facts(series: Sequence[Series]) -> str:
     ):  # fmt: skip
         lines[name] = [str(getattr(s.first, column)) for s in series]
     lines["layer set"] = [f"{condition(s.first, 'net')}, {counted(len(s.layers), 'layer')}" for s in series]
-    lines["measured peak"] = [", ".join(f"{peak:,.0f}" for peak in s.peaks) + " GFLOP/s" if s.peaks else "" for s in series]
+    lines["measured peak"] = [
+        ", ".join(f"{peak:,.0f}" for peak in s.peaks) + " GFLOP/s" if s.peaks else "" for s in series
+    ]
     for name in ("os", "python", "numpy", "blas", "cupy", "cuda", "driver", "convbench", "commit"):
         lines[name] = [_all(s, name) for s in series]
     lines["runs"] = [_all(s, "run") for s in series]
@@ -92,7 +94,9 @@ def best_of_layers(one: Series) -> str:
 def _ties(ranked: Sequence[Row]) -> str:
     """Those whose interval begins below the end of the winner's."""
     winner, *others = ranked
-    near = [f"`{row.algo}`" for row in others if (row.time_lo_ms or time_of(row)) <= (winner.time_hi_ms or time_of(winner))]
+    near = [
+        f"`{row.algo}`" for row in others if (row.time_lo_ms or time_of(row)) <= (winner.time_hi_ms or time_of(winner))
+    ]
     more = f", {len(near) - TIES_NAMED} more" if len(near) > TIES_NAMED else ""
     return f" ≈ {', '.join(near[:TIES_NAMED])}{more}" if near else ""
 

@@ -41,7 +41,7 @@ def plan(problem: Problem, device: Device, size: tuple[int, int], note: str = ""
         pieces = filter_pieces(xp, w, shape, rows, columns)
         flat = pieces.reshape(g * k * c, rows.length * columns.length)  # pieces of one phase: c fastest but taps
         angle = _angles(xp, size, rows.length, columns.length)
-        spectra = xp.empty((frequencies, g, k, c), complex_type)
+        spectra = xp.empty((frequencies * g, k, c), complex_type)
         spectra.real = (xp.cos(angle).astype(problem.precision) @ flat.T).reshape(spectra.shape)
         spectra.imag = (xp.sin(angle).astype(problem.precision) @ flat.T).reshape(spectra.shape)
         return spectra
@@ -56,8 +56,8 @@ def plan(problem: Problem, device: Device, size: tuple[int, int], note: str = ""
             x_tiles.reshape(d.shape)[...] = d
             x_hat = spectra_x[: frequencies * g * c * n * tiles].reshape(frequencies, -1)
             x_hat[...] = device.rfft2(x_tiles, size).reshape(-1, frequencies).T
-            y_hat = spectra_y[: frequencies * g * k * n * tiles].reshape(frequencies, g, k, n * tiles)
-            xp.matmul(w_spectra, x_hat.reshape(frequencies, g, c, n * tiles), out=y_hat)
+            y_hat = spectra_y[: frequencies * g * k * n * tiles].reshape(frequencies * g, k, n * tiles)
+            device.matmul(w_spectra, x_hat.reshape(frequencies * g, c, n * tiles), y_hat)
             y_spectra = xp.ascontiguousarray(y_hat.reshape(frequencies, -1).T).reshape(-1, size[0], half)
             y_tiles = device.irfft2(y_spectra, size)[:, : rows.tile, : columns.tile]
             # g k n tile tile row column -> n (g k) (tile row) (tile column)

@@ -70,7 +70,7 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
         for first in range(0, len(flat), FILTERS_AT_ONCE):
             part_of_w = flat[first : first + FILTERS_AT_ONCE].astype(xp.float64)
             u[:, first : first + FILTERS_AT_ONCE] = transform_2d @ part_of_w.T
-        return u.reshape(th, tw, g, k, c)
+        return u.reshape(th * tw * g, k, c)
 
     def run_block(x: Any, u: Any, y: Any) -> None:
         n = len(x)
@@ -81,10 +81,10 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
             stretched = part(0, *d.shape)
             stretched[...] = d
             v1 = xp.matmul(bth, stretched.reshape(rows.window, -1), out=part(1, th, d[0].size))
-            v = xp.matmul(btw, v1.reshape(th, columns.window, -1), out=part(0, th, tw, g * c * n * tiles))
-            products = xp.matmul(u, v.reshape(th, tw, g, c, -1), out=part(1, th, tw, g, k, n * tiles))
-            y1 = xp.matmul(ath, products.reshape(th, -1), out=part(0, mh, products[0].size))
-            y2 = xp.matmul(atw, y1.reshape(mh, tw, -1), out=part(1, mh, mw, g * k * n * tiles))
+            v = device.matmul(btw, v1.reshape(th, columns.window, -1), part(0, th, tw, g * c * n * tiles))
+            products = device.matmul(u, v.reshape(th * tw * g, c, -1), part(1, th * tw * g, k, n * tiles))
+            y1 = xp.matmul(ath, products.reshape(th, -1), out=part(0, mh, tw * g * k * n * tiles))
+            y2 = device.matmul(atw, y1.reshape(mh, tw, -1), part(1, mh, mw, g * k * n * tiles))
             # rows columns g k n tile tile -> n k (tile row) (tile column)
             order = y2.reshape(mh, mw, g, k, n, rows.tiles, columns.tiles).transpose(4, 2, 3, 5, 0, 6, 1)
             values = part(0, *order.shape)
