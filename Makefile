@@ -8,7 +8,7 @@ RUN := results/runs/latest
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
 EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(CUDA),cuda13,))
 
-.PHONY: run test lint format charts docs clean
+.PHONY: run test lint format results docs clean
 
 run: $(VENV)/.run
 	rm -rf $(RUN)
@@ -26,6 +26,21 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The committed figures of this machine: RESULTS is its folder. Commit first, so that the rows name their commit.
+RESULTS ?= results/amd-epyc-2-cores
+
+results: $(VENV)/.run
+	for batch in 1 16; do \
+	  rm -f $(RESULTS)/batch$$batch.csv $(RESULTS)/batch$$batch.samples.csv; \
+	  $(BIN)/convbench run --batch $$batch --budget 2 --out $(RESULTS)/batch$$batch.csv || exit; \
+	done
+	$(BIN)/convbench report $(RESULTS)/batch1.csv --out $(RESULTS)/charts
+	$(BIN)/convbench report $(RESULTS)/batch16.csv --out $(RESULTS)/charts-batch16
+
+docs: $(VENV)/.run
+	$(BIN)/python -m convbench.report.readme README.md $(RESULTS)/batch1.csv
+	$(BIN)/python -m convbench.report.readme results/README.md
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convbench needs Python 3.11 or newer; set PYTHON=")'

@@ -95,8 +95,10 @@ def run(
     if cache and cache not in opened.caches:
         raise UserError(f"--cache {cache} is not one of {', '.join(opened.caches)} on the {opened.kind}")
     seed = fresh_seed() if seed is None else seed
-    request = Request(name, layers, algorithms, batch, precision, cache or opened.caches[0], Budget(budget), seed)
-    writer = Writer(out or Path("results/runs") / f"{run_name()}.csv")
+    request = Request(
+        name, layers, algorithms, batch, precision, cache or opened.caches[0], Budget(budget), seed, run_name()
+    )
+    writer = Writer(out or Path("results/runs") / f"{request.run}.csv")
 
     console = show.make_console()
     console.print(
@@ -279,7 +281,7 @@ def main() -> None:
     except UserError as error:
         complain(error, error.code)
     except ResultsError as error:
-        complain(error, USAGE)
+        complain(error, error.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -294,5 +296,5 @@ def main() -> None:
 
 def complain(error: object, code: int) -> None:
     """One line on standard error, and the exit code."""
-    print(f"convbench: {error}", file=sys.stderr)
+    print("convbench:", " ".join(str(error).split()), file=sys.stderr)
     sys.exit(code)

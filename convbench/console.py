@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convbench.algorithms.base import Algorithm
 from convbench.layers import Layer
 from convbench.problem import Problem
-from convbench.results import Row
+from convbench.results import FAMILIES, Row
 from convbench.units import duration, error, size
 
 if TYPE_CHECKING:
@@ -95,13 +95,15 @@ def outcome(row: Row) -> str:
 
 
 def best_of_families(rows: Sequence[Row]) -> list[Row]:
-    """For each layer and family the fastest `ok` row, or the first of those that are not."""
+    """For each layer and family the fastest `ok` row, or the first of those that are not; in a fixed order."""
     best: dict[tuple[str, str], Row] = {}
     for row in rows:
         key = (f"{row.layer} {row.precision} {row.batch}", row.family)
         if key not in best or _rank(row) < _rank(best[key]):
             best[key] = row
-    return list(best.values())
+    layers = list(dict.fromkeys(layer for layer, _ in best))
+    families = [*FAMILIES, *sorted({family for _, family in best} - set(FAMILIES))]
+    return [best[layer, family] for layer in layers for family in families if (layer, family) in best]
 
 
 def _rank(row: Row) -> tuple[bool, float]:

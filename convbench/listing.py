@@ -29,6 +29,8 @@ def _table(*columns: str, wrap: str = "") -> Table:
 
 def print_listing(net: str, layers: Sequence[Layer], algorithms: Sequence[Algorithm], kinds: Sequence[str]) -> None:
     """Layers, algorithms and devices, with the reason and the remedy for what is not available."""
+    from rich.text import Text
+
     from convbench.layers import built_in
 
     console = make_console()
@@ -43,7 +45,7 @@ def print_listing(net: str, layers: Sequence[Layer], algorithms: Sequence[Algori
     table = _table("name", *kinds, "what it does", wrap="what it does")
     for algorithm in algorithms:
         marks = ["-" if kind not in algorithm.on else ("no GPU" if reasons[kind] else "yes") for kind in kinds]
-        table.add_row(algorithm.name, *marks, algorithm.summary)
+        table.add_row(algorithm.name, *marks, Text(str(algorithm.summary)))
     console.print(table)
 
     console.print("\n[b]devices[/b]")
@@ -81,6 +83,8 @@ def device_line(kind: str) -> str:
 
 def print_info(layer: Layer, batch: int, precision: str, algorithms: Sequence[Algorithm], device: Device) -> None:
     """A layer explained: sizes, matrices, FLOPs, bytes, and what each algorithm does with it."""
+    from rich.text import Text
+
     console = make_console()
     shape = layer.shape.with_batch(batch)
     problem = Problem(shape, precision)
@@ -90,12 +94,12 @@ def print_info(layer: Layer, batch: int, precision: str, algorithms: Sequence[Al
     table = _table("what", "size", wrap="size")
     table.show_header = False
     for name, text in facts(shape, problem.number.bytes):
-        table.add_row(name, text)
+        table.add_row(name, Text(text))  # brackets are no markup
     console.print(table)
     console.print(f"\n[b]what each algorithm does with it[/b] (on this CPU, {device.threads} threads)")
     table = _table("algorithm", "workspace", "how", wrap="how")
     for algorithm in algorithms:
-        table.add_row(algorithm.name, *explain(algorithm, problem, device))
+        table.add_row(algorithm.name, *map(Text, explain(algorithm, problem, device)))
     console.print(table)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 FOREIGN = "not a convbench results file of this version"
+FAMILIES = ("gemm", "fft", "winograd", "direct", "library")  # their order in tables and charts; others by name
 STATUSES = ("ok", "unsupported", "skipped", "wrong", "failed", "timeout", "unstable")
 SAMPLE_COLUMNS = ("run", "layer", "shape", "direction", "algo", "device", "precision", "threads", "cache",
                   "process", "round", "loops", "seconds", "disturbed")  # fmt: skip
@@ -19,6 +20,14 @@ SAMPLE_COLUMNS = ("run", "layer", "shape", "direction", "algo", "device", "preci
 
 class ResultsError(Exception):
     """A results file that cannot be used; the text names file, line, column and reason."""
+
+    code = 2  # the command's exit code: usage
+
+
+class NotWritten(ResultsError):
+    """A row that could not be written, as the disk is full or gone."""
+
+    code = 1
 
 
 def _column(doc: str) -> Any:
@@ -78,7 +87,9 @@ class Row:
     peak_bytes: int | None = _column(
         "bytes measured beyond x, w and y at the worst moment of planning, preparing and one call"
     )
-    error: float | None = _column("||y - ref|| / ||ref|| against float64")
+    error: float | None = _column(
+        "||y - ref|| / ||ref|| against float64 (up to 64 outputs: over the norm random signs would give, if larger)"
+    )
     error_max: float | None = _column("max |y - ref| / max |ref|")
     hardware: str = _column("model of the CPU or GPU")
     os: str = _column("system, release, architecture")
@@ -114,7 +125,7 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else str(value)
+    return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 class Writer:
@@ -124,6 +135,8 @@ class Writer:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.name:
+            raise ResultsError(f"cannot write {path}: it is a folder; choose another --out")
         self.path = path
         self.samples_path = path.with_name(f"{path.stem}.samples.csv")
         try:
@@ -156,14 +169,15 @@ class Writer:
             _append(self.path, [tuple(cell(getattr(row, name)) for name in COLUMNS)])
         except OSError as error:
             reason = error.strerror or error
-            raise ResultsError(f"cannot write {self.path}: {reason}; the rows written before are intact") from None
+            raise NotWritten(f"cannot write {self.path}: {reason}; the rows written before are intact") from None
 
 
 def _append(path: Path, lines: Iterable[Sequence[str]]) -> None:
     """Append whole lines in one write; where only a part fits on the disk, take that part back."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    data = text.getvalue().encode()
+    text, lines = io.StringIO(), list(lines)
+    returns = any("\r" in cell for line in lines for cell in line)  # before Python 3.13 the writer does not quote them
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)
+    data = text.getvalue().encode("utf-8", "backslashreplace")  # half a surrogate pair, from a name that is not UTF-8
     with open(path, "ab", buffering=0) as file:
         start = file.seek(0, os.SEEK_END)
         try:
@@ -181,7 +195,7 @@ def _check_appendable(path: Path, header: Sequence[str]) -> None:
         first = file.readline().decode(errors="replace").rstrip("\r\n")
         file.seek(-1, os.SEEK_END)
         ends_well = file.read(1) == b"\n"
-    found = next(csv.reader([first]), [])
+    found = first.split(",")
     if found != list(header):
         raise ResultsError(f"{path}, line 1: {_header_difference(found, header)}; choose another --out")
     if not ends_well:
@@ -191,7 +205,7 @@ def _check_appendable(path: Path, header: Sequence[str]) -> None:
 def _header_difference(found: Sequence[str], header: Sequence[str]) -> str:
     for number, (got, wanted) in enumerate(zip(found, header, strict=False), 1):
         if got != wanted:
-            return f"column {number} is '{got[:40]}' where '{wanted}' belongs: {FOREIGN}"
+            return f"column {number} is {got[:40]!r} where '{wanted}' belongs: {FOREIGN}"
     return f"{len(found)} columns instead of {len(header)}: {FOREIGN}"
 
 
@@ -207,10 +221,12 @@ def read(path: Path) -> list[Row]:
         raise ResultsError(f"{path}: the file is empty")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
+    header: list[str] | None = None
     try:
         for cells in reader:
             line = reader.line_num
-            if line == 1:
+            if header is None:
+                header = cells
                 if cells != list(COLUMNS):
                     raise ResultsError(f"{path}, line 1: {_header_difference(cells, COLUMNS)}")
                 continue
@@ -266,6 +282,8 @@ def _value(name: str, text: str) -> Any:
 
 def _number(kind: Any, text: str, what: str) -> Any:
     try:
+        if "_" in text or not text.isascii() or text != text.strip():  # Python's own licences
+            raise ValueError
         return kind(text)
     except ValueError:
         raise ValueError(f"'{text[:40]}' is not {what}") from None

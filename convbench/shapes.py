@@ -106,6 +106,8 @@ class ConvShape:
     def _taps_inside(self, length: int, taps: int, out: int, axis: int) -> int:
         """Pairs (output, tap) along one axis whose input element is not padding."""
         u, pad, d = self.stride[axis], self.pad[axis], self.dilation[axis]
+        if out < taps:  # walk along the shorter of the two: the condition treats them alike
+            taps, out, u, d = out, taps, d, u
         count = 0
         for tap in range(taps):  # 0 <= u p + d tap - pad < length
             first = max(0, -(-(pad - d * tap) // u))
@@ -127,7 +129,7 @@ class ConvShape:
         return word + (f"g{self.groups}" if self.groups != 1 else "")
 
 
-_TOKEN = re.compile(r"([a-z])(\d+)(?:x(\d+))?")
+_TOKEN = re.compile(r"([a-z])([0-9]{1,18})(?:x([0-9]{1,18}))?")
 _REQUIRED = "nchwkrs"
 _PAIRS = {"u": (1, 1), "p": (0, 0), "d": (1, 1)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, comb, floor
+from math import ceil, floor
 
 CONFIDENCE = 0.95
 TUKEY = 1.5  # interquartile ranges beyond the quartiles (Tukey, Exploratory Data Analysis, 1977)
@@ -51,13 +51,13 @@ def interval_ranks(count: int) -> tuple[int, int] | None:
     The number of samples below the median is binomial (n, 1/2), whatever the distribution (Conover, Practical
     Nonparametric Statistics, section 3.2): the widest pair (d, n - 1 - d) that leaves at most 5 % outside.
     """
-    below, rank = 0, -1
-    total: int = 2**count
+    outside = 2**count * round(1000 * (1 - CONFIDENCE)) // 1000  # whole numbers: 2^1024 is no float
+    ways, below, rank = 1, 0, -1  # C(count, d), their sum so far
     for d in range(count // 2):
-        below += comb(count, d)
-        if 2 * below > (1 - CONFIDENCE) * total:
+        below += ways
+        if 2 * below > outside:
             break
-        rank = d
+        ways, rank = ways * (count - d) // (d + 1), d
     return None if rank < 0 else (rank, count - 1 - rank)
 
 

@@ -43,6 +43,7 @@ class Request:
     cache: str
     budget: Budget
     seed: int
+    run: str = ""  # its name; "": made by sweep
 
     @property
     def cases(self) -> int:
@@ -84,7 +85,7 @@ def sweep(
     request: Request, device: Device, tops: Ceilings, facts: dict[str, Any], listener: Listener
 ) -> Iterator[tuple[Row, Raw]]:
     """Measure layer by layer, all algorithms of a layer in turn; yield each row as soon as its case is finished."""
-    run = run_name()
+    run = request.run or run_name()
     for layer in request.layers:
         problem = Problem(layer.shape.with_batch(request.batch or layer.shape.n), request.precision)
         listener.layer(layer, problem)
@@ -121,7 +122,9 @@ def sweep(
 def too_large(problem: Problem) -> str | None:
     """Why a problem's own arrays and their float64 reference do not fit this machine's memory, or None."""
     free = memory_available()
-    needed = 2 * problem.bytes_min + 8 * problem.shape.elements
+    shape = problem.shape
+    padded = shape.n * shape.c * (shape.h + 2 * shape.pad[0]) * (shape.w + 2 * shape.pad[1])  # the reference pads
+    needed = 2 * problem.bytes_min + 8 * (shape.elements + padded)
     if free is None or needed <= free:
         return None
     return (

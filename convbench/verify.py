@@ -14,6 +14,7 @@ from convbench.layers import Layer
 from convbench.measure.case import Case, open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, ShapeError
+from convbench.sweep import too_large
 from convbench.units import error
 
 if TYPE_CHECKING:
@@ -64,9 +65,13 @@ def verify(
     ]
     problems += [(None, random_shape(rng)) for _ in range(shapes)]
     for name, shape in problems:
-        data = operands(Problem(shape, precision), device, seed)
+        problem = Problem(shape, precision)
+        reason = too_large(problem)
+        data = None if reason else operands(problem, device, seed)
         for algorithm in algorithms:
-            case = open_case(algorithm, data, device, device.caches[0], weigh=False)
+            case = Case(algorithm, problem, "skipped", reason or "")
+            if data:
+                case = open_case(algorithm, data, device, device.caches[0], weigh=False)
             case.release()
             tally = tallies[algorithm.name]
             if name is None:

@@ -84,6 +84,9 @@ class FakeDevice:
         for i in range(items):
             work(i, 0)
 
+    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+        return np.matmul(a, b, out=out)
+
     def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
         return np.fft.rfft2(array, size)
 
@@ -101,7 +104,7 @@ Script = Callable[[int], float]  # seconds of the i-th call
 
 
 def scripted(device: FakeDevice, name: str, seconds: float | Script, fails_at: int | None = None) -> Algorithm:
-    """A right answer to the problem ONE that takes `seconds` of the scripted clock, and may raise at one of its calls."""
+    """A right answer to the problem ONE that takes `seconds` of the scripted clock; one of its calls may raise."""
     script: Script = seconds if callable(seconds) else lambda i: seconds
     calls = 0
 
@@ -154,7 +157,7 @@ def shapes(draw: st.DrawFn, most: int = 14, channels: int = 5) -> ConvShape:
 
 
 def second_judge(x: Any, w: Any, shape: ConvShape) -> Any:
-    """y in float64 through scipy.signal: correlate at full rate, then take every u-th; shares no code with convbench."""
+    """y in float64 through scipy.signal: correlate at full rate, take every u-th; no code of convbench's."""
     from scipy.signal import correlate2d
 
     n_count, k_count = shape.n, shape.k
@@ -187,7 +190,15 @@ def row(**changes: Any) -> Row:
     values: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     optional = [name for name in COLUMNS if "None" in str(Row.__annotations__[name])]
     values |= dict.fromkeys(optional)
-    values |= {"batch": 1, "threads": 1, "seed": 0, "layer": "conv1", "shape": ONE, "algo": "gemm.im2col", "net": "alexnet"}
+    values |= {
+        "batch": 1,
+        "threads": 1,
+        "seed": 0,
+        "layer": "conv1",
+        "shape": ONE,
+        "algo": "gemm.im2col",
+        "net": "alexnet",
+    }
     values |= {"device": "cpu", "precision": "float32", "cache": "hot", "direction": "forward", "status": "ok"}
     values |= {"time_ms": 1.5, "time_lo_ms": 1.4, "time_hi_ms": 1.6, "samples": 15, "converged": True, "gflops": 2.0}
     values |= {"error": 1e-7, "error_max": 1e-6, "run": "r1", "hardware": "a CPU", "workspace_bytes": 64}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_alexnet_is_complete() -> None:
 @pytest.mark.parametrize("net", built_in())
 def test_each_output_fits_the_next_input(net: str) -> None:
     layers = load(net).layers
-    for layer, after in zip(layers, layers[1:], strict=False):
+    for layer, after in pairwise(layers):
         p, q = layer.shape.p, layer.shape.q
         if layer.pool:
             p, q = layer.pool.output(p), layer.pool.output(q)
@@ -96,7 +97,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("h = 8", "h = 8.0", 6, "h must be a whole number, not 8.0"),
         ("w = 9", "w = true", 7, "w must be a whole number, not True"),
         ("h = 5", "h = [5, 5]", 20, "h must be a whole number, not [5, 5]"),
-        ("stride = [2, 1]", "stride = [2, 1, 1]", 11, "stride must be a whole number or [height, width], not [2, 1, 1]"),
+        (
+            "stride = [2, 1]",
+            "stride = [2, 1, 1]",
+            11,
+            "stride must be a whole number or [height, width], not [2, 1, 1]",
+        ),
         ("stride = [2, 1]", "stride = 1.5", 11, "stride must be a whole number or [height, width], not 1.5"),
         ("stride = [2, 1]", "stride = [2, true]", 11, "stride must be a whole number or [height, width]"),
         ("pad = 1", 'pad = "same"', 12, "pad must be a whole number or [height, width], not 'same'"),
@@ -114,7 +120,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ('name = "second"', 'name = "first"', 18, "a second layer is called 'first'"),
         ("groups = 1", "groups = 2", 4, "layer 'first': c = 3 channels cannot be split into 2 groups"),
         ("c = 4", "c = 0", 18, "layer 'second': c is 0, but must be at least 1"),
-        ("\nr = 1", "\nr = 6", 18, "layer 'second': the filter's height 6 (dilation included) is larger than the input"),
+        (
+            "\nr = 1",
+            "\nr = 6",
+            18,
+            "layer 'second': the filter's height 6 (dilation included) is larger than the input",
+        ),
         ("pad = 1", "pad = -1", 4, "layer 'first': pad is -1, but must not be negative"),
     ],
 )
@@ -126,7 +137,9 @@ def test_the_line_and_the_reason(tmp_path: Path, old: str, new: str, line: int, 
     assert str(caught.value).startswith(f"{path}, line {line}: {reason}")
 
 
-@pytest.mark.parametrize("text", ["", "\n# nothing\n", "layer = []\n", "layer = 3\n", "layer = [1]\n", '[layer]\nname = "a"\n'])
+@pytest.mark.parametrize(
+    "text", ["", "\n# nothing\n", "layer = []\n", "layer = 3\n", "layer = [1]\n", '[layer]\nname = "a"\n']
+)
 def test_no_layers_at_all(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(LayerError) as caught:
@@ -137,7 +150,11 @@ def test_no_layers_at_all(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "place"),
-    [("c = 3", "c = ", "line 5, column 5"), ("c = 3", "c = 3\nc = 4", "line 6"), ("[[layer]]\nn", "[[layer]\nn", "line 3")],
+    [
+        ("c = 3", "c = ", "line 5, column 5"),
+        ("c = 3", "c = 3\nc = 4", "line 6"),
+        ("[[layer]]\nn", "[[layer]\nn", "line 3"),
+    ],
 )
 def test_broken_toml(tmp_path: Path, old: str, new: str, place: str) -> None:
     path = write(tmp_path, GOOD.replace(old, new, 1))
@@ -159,7 +176,7 @@ def test_a_key_inside_a_long_text_is_not_taken_for_the_key(tmp_path: Path) -> No
 
 def test_pooling_larger_than_what_it_pools(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("size = 3", "size = 30"))
-    with pytest.raises(LayerError, match="line 14: .*pool"):
+    with pytest.raises(LayerError, match=r"line 14: .*pool"):
         load(str(path))
 
 

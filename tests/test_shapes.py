@@ -58,7 +58,7 @@ def test_sizes_and_flops_by_counting(shape: ConvShape) -> None:
 
 @given(st.lists(st.integers(-1, 9), min_size=7, max_size=7), st.integers(0, 3), st.integers(-1, 2), st.integers(0, 3))
 def test_exactly_the_impossible_is_refused(sizes: list[int], stride: int, pad: int, dilation: int) -> None:
-    n, c, h, w, k, r, s = sizes
+    _, _, h, w, _, r, s = sizes
     possible = min(*sizes, stride, dilation) >= 1 and pad >= 0
     if possible:
         windows = outputs(h, r, stride, pad, dilation), outputs(w, s, stride, pad, dilation)
@@ -95,7 +95,10 @@ def test_flops_of_alexnet(layer: str, true: int, nominal: int) -> None:
         (f"{OK} ", f"shape '{OK} ': cannot read ' '; for example n1c64h56w56k128r3s3u2p1"),
         (f"{OK}u", f"shape '{OK}u': cannot read 'u'; for example n1c64h56w56k128r3s3u2p1"),
         (f"{OK}d2x", f"shape '{OK}d2x': cannot read 'x'; for example n1c64h56w56k128r3s3u2p1"),
-        ("n-1c1h1w1k1r1s1", "shape 'n-1c1h1w1k1r1s1': cannot read 'n-1c1h1w1k1r1s1'; for example n1c64h56w56k128r3s3u2p1"),
+        (
+            "n-1c1h1w1k1r1s1",
+            "shape 'n-1c1h1w1k1r1s1': cannot read 'n-1c1h1w1k1r1s1'; for example n1c64h56w56k128r3s3u2p1",
+        ),
         (
             f"{OK}z3",
             f"shape '{OK}z3': unknown letter 'z'; known are n c h w k r s u p d g, for example n1c64h56w56k128r3s3u2p1",
@@ -143,9 +146,11 @@ def test_no_word_raises_anything_else(word: str) -> None:
     try:
         shape: Any = parse_shape(word)
     except ShapeError as error:
-        assert f"'{word}'" in str(error)
+        said = str(error)
     else:
+        said = f"'{word}'"
         assert parse_shape(str(shape)) == shape
+    assert f"'{word}'" in said
 
 
 @pytest.mark.timeout(5)

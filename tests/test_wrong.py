@@ -292,7 +292,10 @@ FAILURES: list[tuple[Any, str]] = [
     (raising(RuntimeError("two\nlines\tand  blanks")), "RuntimeError: two lines and blanks"),
     (raising(SystemExit(0)), "SystemExit"),
     (lambda problem, device: None, "TypeError: the plan function of mine.fast returned NoneType, not a Plan"),
-    (lambda problem, device: (lambda x, w, y: None), "TypeError: the plan function of mine.fast returned function, not a Plan"),
+    (
+        lambda problem, device: lambda x, w, y: None,
+        "TypeError: the plan function of mine.fast returned function, not a Plan",
+    ),
     (lambda problem: Plan(run=lambda x, w, y: None), "TypeError: "),
     (5, "TypeError: "),
     (lambda problem, device: Plan(run=None), "TypeError: "),  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ import difflib
 import fnmatch
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -45,7 +46,7 @@ def collect(plugins: Iterable[str] = ()) -> list[Algorithm]:
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             modules.append((f"entry point {entry.name}", entry.load()))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"entry point {entry.name} ({entry.value}): {type(error).__name__}: {error}") from error
     modules += [(f"plug-in {path}", load_file(Path(path))) for path in plugins]
     for source, module in modules:
@@ -68,7 +69,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else _line_in(error, path)
         raise PluginError(f"plug-in {path}{where}: {type(error).__name__}: {error}") from error
     return module
@@ -78,7 +79,7 @@ def _line_in(error: BaseException, path: Path) -> str:
     """`, line N` of the last frame that lies in the file."""
     trace, line = error.__traceback__, None
     while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        if Path(trace.tb_frame.f_code.co_filename) == path.absolute():
             line = trace.tb_lineno
         trace = trace.tb_next
     return f", line {line}" if line else ""
@@ -91,15 +92,11 @@ def _algorithms_of(source: str, module: ModuleType) -> Sequence[Algorithm]:
     for algorithm in algorithms:
         if not isinstance(algorithm, Algorithm):
             raise PluginError(f"{source}: ALGORITHMS holds a {type(algorithm).__name__}, not a convbench.Algorithm")
-        if not algorithm.name or any(letter in algorithm.name for letter in " ,*?[\t\n"):
-            raise PluginError(
-                f"{source}: '{algorithm.name}' is no name: use family.variant without spaces, commas or globs"
-            )
-        kinds = set(algorithm.on) - {"cpu", "cuda"}
-        if kinds or not algorithm.on:
-            raise PluginError(
-                f"{source}: {algorithm.name} must map 'cpu' or 'cuda' to a plan function, not {sorted(kinds)}"
-            )
+        name, on = algorithm.name, algorithm.on
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name) or name == "all":
+            raise PluginError(f"{source}: {name!r} is no name: use family.variant of letters, digits, '_' and '-'")
+        if not isinstance(on, Mapping) or not on or set(on) - {"cpu", "cuda"} or not all(map(callable, on.values())):
+            raise PluginError(f"{source}: {name} must map 'cpu' or 'cuda' to a plan function, not {on!r}")
     return algorithms
 
 

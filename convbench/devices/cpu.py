@@ -70,13 +70,15 @@ class Cpu:
         collecting = gc.isenabled()
         gc.disable()
         stolen, switched = _stolen_ticks(), _involuntary_switches()
-        begin = time.perf_counter_ns()
-        for i in range(loops):
-            calls[i % count]()
-        elapsed = time.perf_counter_ns() - begin
+        try:
+            begin = time.perf_counter_ns()
+            for i in range(loops):
+                calls[i % count]()
+            elapsed = time.perf_counter_ns() - begin
+        finally:
+            if collecting:
+                gc.enable()
         disturbed = _stolen_ticks() > stolen or _involuntary_switches() > switched
-        if collecting:
-            gc.enable()
         calls[:] = calls[loops % count :] + calls[: loops % count]  # copies of operands are taken in turn
         return Sample(elapsed / loops * 1e-9, disturbed)
 

@@ -90,7 +90,8 @@ class _Reader:
 
     def line(self, index: int | None, key: str) -> int:
         """The line of a key in the index-th [[layer]] (None: before the first), else of the table's head."""
-        lines = self.text.splitlines()
+        long_texts = r"(\"{3}|'{3}).*?\1"  # what looks like a key inside them is none
+        lines = re.sub(long_texts, lambda text: "\n" * text[0].count("\n"), self.text, flags=re.DOTALL).splitlines()
         heads = [i for i, line in enumerate(lines) if re.match(r"\s*\[\[\s*layer\s*\]\]", line)]
         begin = 0 if index is None or index >= len(heads) else heads[index]
         end = next((i for i in heads if i > begin), len(lines)) if index is not None else (heads or [len(lines)])[0]
@@ -134,7 +135,7 @@ class _Reader:
         about = entry.get("about", "")
         if not isinstance(about, str):
             raise self.fail(index, "about", "about must be a text")
-        return Layer(name, shape, self.pool(index, entry.get("pool")), about)
+        return Layer(name, shape, self.pool(index, entry.get("pool"), min(shape.p, shape.q)), about)
 
     def whole(self, index: int, key: str, value: Any, name: str) -> int:
         if value is None:
@@ -149,12 +150,17 @@ class _Reader:
             raise self.fail(index, key, f"{key} must be a whole number or [height, width], not {value!r}")
         return values[0], values[1]
 
-    def pool(self, index: int, value: Any) -> Pool | None:
+    def pool(self, index: int, value: Any, output: int) -> Pool | None:
         if value is None:
             return None
         if not isinstance(value, dict) or set(value) != {"size", "stride"}:
             raise self.fail(index, "pool", "pool must be { size = ..., stride = ... }")
-        size, stride = (self.whole(index, "pool", value[key], key) for key in ("size", "stride"))
+        size, stride = value["size"], value["stride"]
+        for key, each in (("size", size), ("stride", stride)):
+            if not isinstance(each, int) or isinstance(each, bool):
+                raise self.fail(index, "pool", f"pool's {key} must be a whole number, not {each!r}")
+        if size > output:
+            raise self.fail(index, "pool", f"pool's size {size} is larger than the output, {output}")
         if size < 1 or stride < 1:
             raise self.fail(index, "pool", "pool's size and stride must be at least 1")
         return Pool(size, stride)

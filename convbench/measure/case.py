@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from convbench.algorithms.base import Algorithm, Missing, Plan, Unsupported
 from convbench.devices.base import Call, Device, Sample
@@ -51,7 +52,8 @@ class Case:
 
     def add_note(self, text: str) -> None:
         """Append a remark."""
-        self.note = f"{self.note}; {text}" if self.note else text
+        if text not in self.note:
+            self.note = f"{self.note}; {text}" if self.note else text
 
     def end(self, status: str, reason: str) -> None:
         """Give up on this case: keep the reason, let go of the arrays."""
@@ -97,7 +99,7 @@ def guarded(case: Case, step: Callable[[], None]) -> None:
         case.end("skipped", str(reason))
     except MemoryError as error:
         case.end("failed", f"out of memory: {one_line(error) or 'no details'}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         case.end("failed", f"{type(error).__name__}: {one_line(error)}")
 
 
@@ -117,7 +119,7 @@ def _open(case: Case, data: Operands, device: Device, cache: str, weigh: bool) -
     begin = device.now()
     plan = _plan(algorithm, problem, device)
     planned = device.now() - begin
-    case.note, case.workspace_bytes = plan.note, plan.workspace
+    case.note, case.workspace_bytes = plan.note, index(plan.workspace)
     prepared, case.prepare_s = _prepare(plan, data.w, device)
     case.prepared_bytes = held_bytes(prepared, data.w)
 
@@ -134,12 +136,17 @@ def _open(case: Case, data: Operands, device: Device, cache: str, weigh: bool) -
         _spread_over_copies(case, plan, data, device)
     if weigh:
         case.peak_bytes = _weigh(algorithm, data, device)
+        restore_operands(case, data, device)
 
 
 def _plan(algorithm: Algorithm, problem: Problem, device: Device) -> Plan:
     plan = algorithm.on[device.kind](problem, device)
     if not isinstance(plan, Plan):
         raise TypeError(f"the plan function of {algorithm.name} returned {type(plan).__name__}, not a Plan")
+    if not isinstance(plan.note, str):
+        raise TypeError(f"the note of {algorithm.name}'s plan is a {type(plan.note).__name__}, not a text")
+    if not isinstance(plan.workspace, SupportsIndex) or index(plan.workspace) < 0:
+        raise TypeError(f"the workspace of {algorithm.name}'s plan is {plan.workspace!r}, not a number of bytes")
     return plan
 
 
@@ -160,7 +167,7 @@ def poison(y: Any) -> None:
     y[...] = float("nan")
 
 
-def check(case: Case, data: Operands, device: Device) -> None:
+def check(case: Case, data: Operands, device: Device, sign: int = 1) -> None:
     """Turn a judgement into `wrong` where it must be: too far off, not written, or the operands were changed."""
     assert case.judgement is not None
     size = data.problem.shape.y_shape
@@ -172,18 +179,28 @@ def check(case: Case, data: Operands, device: Device) -> None:
     elif not case.judgement.error <= bound:
         case.status = "wrong"
         case.add_note(f"error {case.judgement.error:.1e} is over the bound {bound:.0e} for {data.problem.precision}")
-    restore_operands(case, data, device)
+    restore_operands(case, data, device, sign)
 
 
-def restore_operands(case: Case, data: Operands, device: Device) -> None:
-    """An algorithm that changes x or w is wrong, and the next one gets them as they were."""
+def restore_operands(case: Case, data: Operands, device: Device, sign: int = 1) -> None:
+    """An algorithm that changes x (given as sign x) or w is wrong, and the next one gets them as they were."""
+    for name in changed_operands(data, device, sign):
+        case.status = "wrong"
+        case.add_note(f"it changed its input {name}")
+
+
+def changed_operands(data: Operands, device: Device, sign: int = 1) -> list[str]:
+    """Put x and w back as they were; the names of those that were not sign x and w any more."""
     import numpy as np
 
-    for name, given, kept in (("x", data.x, data.host_x), ("w", data.w, data.host_w)):
-        if not np.array_equal(device.get(given), kept):
+    changed = []
+    for name, given, kept, factor in (("x", data.x, data.host_x, sign), ("w", data.w, data.host_w, 1)):
+        same = np.array_equal(device.get(given), factor * kept if factor != 1 else kept)
+        if not same:
+            changed.append(name)
+        if not same or factor != 1:
             given[...] = device.put(kept)
-            case.status = "wrong"
-            case.add_note(f"it changed its input {name}")
+    return changed
 
 
 def _call(plan: Plan, x: Any, prepared: Any, y: Any) -> Call:

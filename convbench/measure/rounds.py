@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from convbench.devices.base import Device, Sample
-from convbench.measure.case import Case, Operands, check, guarded, poison
+from convbench.measure.case import Case, Operands, changed_operands, check, guarded
 from convbench.measure.rules import Budget, has_converged, is_done, is_warm, loops_for, turn_is_over
 from convbench.reference import judge
 
@@ -76,6 +76,8 @@ def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> N
     taken = 0
     while True:
         sample: Sample = device.time(case.calls, case.loops)
+        if sample.seconds <= 0:
+            raise ValueError("the clock says that it took no time: it does nothing, or too little to be timed")
         now = device.now()
         case.samples.append(sample)
         case.rounds.append(number)
@@ -87,16 +89,20 @@ def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> N
 
 
 def finish(case: Case, data: Operands, device: Device) -> None:
-    """After the last sample: hot time and energy where the device has them, and a second check of the answer."""
+    """After the last sample: hot time and energy where the device has them, and a second check of the answer.
+
+    The check is on -x, whose answer is -y, and on an output that is full already: who remembers an answer is found out.
+    """
     if not case.alive:
         return
     assert case.call is not None
     case.hot_s, case.joule = device.time_hot(case.call), device.joules(case.call)
-    poison(case.output)
+    changed_operands(data, device)  # by whom, nobody can tell any more
+    data.x[...] = -data.x
     case.call()
     first = case.judgement
-    case.judgement = judge(device.get(case.output), data.truth)
-    check(case, data, device)
+    case.judgement = judge(-device.get(case.output), data.truth)
+    check(case, data, device, sign=-1)
     if case.status == "wrong" and first is not None and first.error <= case.algorithm.tolerance_for(data.problem):
         case.add_note("right in the first call, wrong after the timed ones")
 

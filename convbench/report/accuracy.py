@@ -40,7 +40,7 @@ def accuracy_chart(series: Sequence[Series]) -> Any:
     for ax, one in zip(axes.flat, series, strict=True):
         tolerance = PRECISIONS[one.first.precision].tolerance if one.first.precision in PRECISIONS else None
         errors = [error for _, error in everything] + ([tolerance] if tolerance else [])
-        style.log_scale(ax.xaxis, 0.85, max([slow for slow, _ in everything] + [1]))
+        style.log_scale(ax.xaxis, 0.85, max([slow for slow, _ in everything] + [5]))
         style.log_scale(ax.yaxis, min(errors, default=1e-7), 1.6 * max(errors, default=1e-5), style.power)
         ax.grid()
         ax.set_ylabel("error  ‖y − ref‖ / ‖ref‖")

@@ -111,7 +111,7 @@ def throughput_chart(series: Sequence[Series]) -> Any:
     looks = style.looks(algorithms(series, only_ok=True))
     shown = panels(series, len(looks))
     facts = (
-        f"{common(series)}\nNominal FLOPs (2 N K P Q C/g R S) over time: Winograd and FFT do fewer, and may pass the "
+        f"{common(series)}\nNominal FLOPs (2 N K P Q C/g R S) over time: Winograd and FFT can do fewer, and pass the "
         f"peak, which is that of a large matrix product in the same run. Higher is better.{left_out(series)}"
     )
     fig, axes = style.figure("Effective GFLOP/s by layer and algorithm", facts, _heights(len(shown)))
@@ -156,7 +156,9 @@ def memory_chart(series: Sequence[Series]) -> Any:
     rows = [row for s in series for row in s.rows if row.status == "ok"]
     sizes = [n for row in rows for n in (row.workspace_bytes, row.peak_bytes, input_bytes(row)) if n]
     low, high = min(sizes, default=1e3), max(sizes, default=1e6)
-    nothing = 10 ** (math.floor(math.log10(low)) - 1)  # where a logarithmic axis shows 0: a decade below the least
+    zeros = any(0 in (row.workspace_bytes, row.peak_bytes) for row in rows)
+    # A logarithmic axis has no 0: it is drawn, and the tick so named, a decade below the least.
+    nothing = 10 ** (math.floor(math.log10(low)) - 1) if zeros else 0.0
     for ax, (one, title, layers, column) in zip(axes.flat, shown, strict=True):
 
         def taken(row: Row, column: str = column) -> tuple[float, float, float] | None:
@@ -164,7 +166,7 @@ def memory_chart(series: Sequence[Series]) -> Any:
             return None if count is None else (count or nothing,) * 3
 
         dots(ax, layers, looks, _of(one, taken))
-        style.log_scale(ax.yaxis, nothing, high, lambda v: "0" if v < 2 * nothing else style.bytes_tick(v))
+        style.log_scale(ax.yaxis, nothing or low, high, lambda v: "0" if v < 2 * nothing else style.bytes_tick(v))
         for i, layer in enumerate(layers):
             own = next((input_bytes(row) for row in one.rows if row.layer == layer), None)
             if own:

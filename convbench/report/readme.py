@@ -1,42 +1,60 @@
-"""Rewrites the table in a README from a results file: `python -m convbench.report.readme README.md results/x.csv`."""
+"""Rewrites what stands between markers in Markdown files, so that no figure and no column list is typed by hand.
+
+`python -m convbench.report.readme README.md results/x.csv` puts the table of a results file into a README,
+`python -m convbench.report.readme results/README.md` the list of columns.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path, PurePath
 
 from convbench.report.series import gather
 from convbench.report.tables import best_table
-from convbench.results import ResultsError, read
+from convbench.results import ResultsError, Row, read
 
-BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
-USAGE = "usage: python -m convbench.report.readme README.md results/x.csv"
+USAGE = "usage: python -m convbench.report.readme README.md results/x.csv | results/README.md"
 
 
 def rewrite(readme: Path, csv: Path) -> None:
-    """Put the best of each layer of `csv`, and a line on its origin, between the markers of `readme`.
+    """Put the best of each layer of `csv`, and a line on its origin, between the table markers of `readme`.
 
     Raises ResultsError where a file cannot be read or written, or the markers are not there once each, in order.
     """
     rows = read(csv)
     if not any(row.status == "ok" for row in rows):
         raise ResultsError(f"{csv}: no row has the status ok, so there is no table to make")
-    try:
-        before = readme.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"cannot read {readme}: {getattr(error, 'strerror', None) or error}") from None
-    if before.count(BEGIN) != 1 or before.count(END) != 1 or before.index(BEGIN) > before.index(END):
-        raise ResultsError(f"{readme}: needs the lines {BEGIN} and {END} once each, in this order")
-    head, _, rest = before.partition(BEGIN)
-    _, _, tail = rest.partition(END)
     link = PurePath(os.path.relpath(csv, readme.parent)).as_posix()
     kept = [row for one in gather({"": rows}) for row in one.rows]
     hardware = ", ".join(dict.fromkeys(row.hardware for row in kept))
     commits = ", ".join(dict.fromkeys(row.commit for row in kept if row.commit)) or "unknown"
-    origin = f"From [`{csv.name}`]({link}): {hardware}, commit {commits}."
-    after = f"{head}{BEGIN}\n\n{best_table(rows)}\n\n{origin}\n\n{END}{tail}"
+    replace_between(
+        readme, "table", f"{best_table(rows)}\n\nFrom [`{csv.name}`]({link}): {hardware}, commit {commits}."
+    )
+
+
+def rewrite_columns(readme: Path) -> None:
+    """Put the list of a results file's columns between the columns markers of `readme`; raises as rewrite does."""
+    lines = ["| column | what |", "|---|---|"]
+    lines += [f"| `{column.name}` | {column.metadata['doc'].replace('|', chr(92) + '|')} |" for column in fields(Row)]
+    replace_between(readme, "columns", "\n".join(lines))
+
+
+def replace_between(readme: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name:begin -->` and `<!-- name:end -->`."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    try:
+        before = readme.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"cannot read {readme}: {getattr(error, 'strerror', None) or error}") from None
+    if before.count(begin) != 1 or before.count(end) != 1 or before.index(begin) > before.index(end):
+        raise ResultsError(f"{readme}: needs the lines {begin} and {end} once each, in this order")
+    head, _, rest = before.partition(begin)
+    _, _, tail = rest.partition(end)
+    after = f"{head}{begin}\n\n{text}\n\n{end}{tail}"
     if after == before:
         return
     try:
@@ -47,11 +65,14 @@ def rewrite(readme: Path, csv: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Rewrite; 2 and one line on standard error where that is not possible."""
-    if len(arguments) != 2:
+    if len(arguments) not in (1, 2):
         sys.stderr.write(f"{USAGE}\n")
         return 2
     try:
-        rewrite(Path(arguments[0]), Path(arguments[1]))
+        if len(arguments) == 2:
+            rewrite(Path(arguments[0]), Path(arguments[1]))
+        else:
+            rewrite_columns(Path(arguments[0]))
     except ResultsError as error:
         sys.stderr.write(f"convbench: {error}\n")
         return 2

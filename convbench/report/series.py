@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import PurePath
 
 from convbench.problem import PRECISIONS
-from convbench.results import Row
+from convbench.results import FAMILIES, Row
 from convbench.shapes import ShapeError, parse_shape
 
-FAMILIES = ("gemm", "fft", "winograd", "direct", "library")  # their order in every chart; others follow by name
 # Rows that differ in one of these are never ranked against one another.
 CONDITIONS = ("net", "hardware", "device", "direction", "precision", "batch", "threads", "cache")
 
@@ -111,7 +110,8 @@ def _labels(rows: Sequence[Row], sources: Sequence[str]) -> list[str]:
     labels = [", ".join(condition(row, name) for name in differing) for row in rows]
     if len(set(labels)) < len(labels):
         labels = [", ".join(filter(None, pair)) for pair in zip(labels, sources, strict=True)]
-    return labels
+    same = [labels[:place].count(label) for place, label in enumerate(labels)]
+    return [f"{label} ({number + 1})" if number else label for label, number in zip(labels, same, strict=True)]
 
 
 def condition(row: Row, name: str) -> str:

@@ -63,14 +63,8 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
         return buffers[which][: prod(dims)].reshape(dims)
 
     def prepare(w: Any) -> Any:
-        # G g G^T of all filters is one product, (G x G) [t^2, r s] by [r s, filters], in float64 and rounded once.
-        flat = filter_pieces(xp, w, shape, rows, columns).reshape(-1, rows.length * columns.length)
-        transform_2d = xp.kron(gh, gw)
-        u = xp.empty((th * tw, len(flat)), problem.precision)
-        for first in range(0, len(flat), FILTERS_AT_ONCE):
-            part_of_w = flat[first : first + FILTERS_AT_ONCE].astype(xp.float64)
-            u[:, first : first + FILTERS_AT_ONCE] = transform_2d @ part_of_w.T
-        return u.reshape(th * tw * g, k, c)
+        pieces = filter_pieces(xp, w, shape, rows, columns)
+        return transform_filters(xp, pieces, gh, gw, problem.precision).reshape(th * tw * g, k, c)
 
     def run_block(x: Any, u: Any, y: Any) -> None:
         n = len(x)
@@ -96,6 +90,16 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
             run_block(x[first : first + block], u, y[first : first + block])
 
     return Plan(run, prepare, padded.nbytes + 2 * buffers[0].nbytes, note(m, shape, f_rows, f_columns))
+
+
+def transform_filters(xp: Any, pieces: Any, gh: Any, gw: Any, precision: str) -> Any:
+    """G g G^T of all filters, [t^2, filters], one product (G x G) [t^2, r s] by [r s, filters] in float64."""
+    flat = pieces.reshape(-1, gh.shape[1] * gw.shape[1])
+    both = xp.kron(gh, gw)
+    u = xp.empty((len(both), len(flat)), precision)
+    for first in range(0, len(flat), FILTERS_AT_ONCE):
+        u[:, first : first + FILTERS_AT_ONCE] = both @ flat[first : first + FILTERS_AT_ONCE].astype(xp.float64).T
+    return u
 
 
 def matrices(xp: Any, f: Transform, precision: str) -> tuple[Any, Any, Any]:

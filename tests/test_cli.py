@@ -1,0 +1,365 @@
+"""The command line: help, typing errors in one line, and a run from end to end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import QUICK_COMMAND, convbench
+from typer.testing import CliRunner
+
+from convbench import __version__
+from convbench.cli import app
+from convbench.results import read
+
+TINY = "n1c2h5w6k2r3s3p1"
+RUN = ("run", "--device", "cpu", "--shape", TINY, "--budget", "0.01")
+COMMANDS = ("run", "report", "list", "info", "verify")
+HEAVY = ("numpy", "numba", "scipy", "pandas", "matplotlib", "cupy", "torch", "threadpoolctl")
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_has_an_example(command: str, flag: str) -> None:
+    done = CliRunner().invoke(app, [command, flag])
+    assert done.exit_code == 0
+    assert f"convbench {command} " in done.output or f"convbench {command}" in " ".join(done.output.split())
+    assert "Example" in done.output
+
+
+def test_help_names_the_commands_and_the_exit_codes() -> None:
+    text = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert all(re.search(rf"\b{command}\b", text) for command in COMMANDS)
+    for code in ("0 ok", "1 internal", "2 usage", "4 not measured", "5 wrong"):
+        assert code in text
+
+
+def test_without_a_command_help_is_shown() -> None:
+    done = convbench()
+    assert done.code in (0, 2)
+    assert "Usage" in done.out + done.err
+
+
+def test_version() -> None:
+    assert convbench("--version").out == f"convbench {__version__}\n"
+
+
+@pytest.mark.parametrize("words", ["'--help'", "'run', '--help'", "'--version'"])
+def test_help_loads_nothing_heavy(words: str) -> None:
+    script = (
+        f"import sys; sys.argv = ['convbench', {words}]\nfrom convbench.cli import main\n"
+        f"try: main()\nfinally: print('loaded', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "convbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"convbench {__version__}\n"
+
+
+# Typing errors: exit code 2, one line
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (("run", "--layer", "conv11"), ("no layer is called 'conv11'", "did you mean", "conv1")),
+        (("run", "--layer", "conv1,vonc2"), ("no layer is called 'vonc2'", "conv2")),
+        (("run", "--layer", "zzz"), ("no layer is called 'zzz'", "known: conv1, conv2")),
+        (("run", "--layer", ""), ("no layer is called ''",)),
+        (("run", "--layer", "a\nb"), ("no layer is called 'a",)),
+        (("run", "--algo", "winogard"), ("no algorithm is called 'winogard'", "did you mean winograd")),
+        (("run", "--algo", "fft.til"), ("no algorithm is called 'fft.til'", "fft.tiled")),
+        (("run", "--algo", "gemm.*x"), ("no algorithm is called 'gemm.*x'",)),
+        (("run", "--device", "gpu"), ("--device gpu is not one of auto, cpu, cuda",)),
+        (
+            ("run", "--device", "cpu", "--precision", "fp32"),
+            ("--precision fp32 is not one of float32, float64", "float32"),
+        ),
+        (("run", "--device", "cpu", "--cache", "warm"), ("--cache warm is not one of hot, cold on the cpu",)),
+        (("run", "--net", "alexnett"), ("no layer set 'alexnett': neither built in (alexnet",)),
+        (("run", "--net", ""), ("no layer set ''",)),
+        (("run", "--shape", "n1c3h8w8k4r3"), ("shape 'n1c3h8w8k4r3': s missing", "for example")),
+        (("run", "--shape", "n1c3h2w8k4r3s3"), ("the filter's height 3", "no output is left")),
+        (("run", "--shape", "n" + "9" * 5000 + "c1h1w1k1r1s1"), ("shape 'n999",)),
+        (("run", "--shape", TINY, "--layer", "conv1"), ("--shape and --layer exclude each other",)),
+        (("run", "--plugin", "absent.py"), ("plug-in absent.py: there is no such file",)),
+        (("verify", "--layer", "conf1"), ("no layer is called 'conf1'", "conv1")),
+        (("verify", "--algo", "dirct"), ("no algorithm is called 'dirct'", "direct")),
+        (("verify", "--precision", "half"), ("--precision half is not one of",)),
+        (("info", "conf5"), ("no layer is called 'conf5'", "conv5")),
+        (("info", "n1c3"), ("shape 'n1c3': h, w, k, r, s missing",)),
+        (("info", "conv1", "--precision", "int8"), ("--precision int8 is not one of",)),
+        (("list", "--device", "tpu"), ("--device tpu is not one of auto, cpu, cuda",)),
+        (("list", "--net", "resnet"), ("no layer set 'resnet'",)),
+        (("report", "absent.csv"), ("cannot read absent.csv: No such file or directory",)),
+    ],
+)
+def test_typing_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], texts: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = convbench(*words)
+    assert done.code == 2, done.err
+    assert done.err.startswith("convbench: ")
+    assert done.err.count("\n") == 1, "one line"
+    assert done.out == ""
+    assert all(text in done.err for text in texts), done.err
+    assert "Traceback" not in done.err
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rum",), ("run", "--leyer", "conv1"), ("run", "--batch", "-1"), ("run", "--batch", "many"), ("run", "extra"),
+        ("run", "--budget", "0"), ("run", "--budget", "inf"), ("run", "--budget", "nan"), ("run", "--threads", "-2"),
+        ("run", "--seed", "-1"), ("verify", "--shapes", "-1"), ("report",), ("info",),
+    ],
+)  # fmt: skip
+def test_what_typer_finds_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [*words, "--device", "cpu", "--shape", TINY, "--algo", "gemm.im2col"] if words[0] == "run" else [*words]
+    done = convbench(*command)
+    assert done.code == 2
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_or_damaged_file_for_report(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("")
+    done = convbench("report", str(path))
+    assert (done.code, done.err) == (2, f"convbench: {path}: the file is empty\n")
+
+
+def test_an_internal_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convbench import listing
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(listing, "print_listing", fails)
+    done = convbench("list", "--device", "cpu")
+    assert done.code == 1
+    assert done.err == "convbench: internal error: RuntimeError: two lines (CONVBENCH_TRACEBACK=1 shows where)\n"
+    monkeypatch.setenv("CONVBENCH_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        convbench("list", "--device", "cpu")
+
+
+# A run
+
+
+def test_a_run_from_end_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    done = convbench(
+        *RUN, "--seed", "5", "--batch", "2", "--threads", "1", "--precision", "float64", "--out", str(path)
+    )
+    assert (done.code, done.err) == (0, "")
+    rows = read(path)
+    assert {row.algo.partition(".")[0] for row in rows} >= {"gemm", "fft", "winograd", "direct"}
+    for row in rows:
+        assert (row.status, row.net, row.device, row.cache) == ("ok", "shape", "cpu", "hot")
+        assert (row.batch, row.threads, row.seed, row.precision) == (2, 1, 5, "float64")
+        assert row.shape == "n2c2h5w6k2r3s3p1"
+        assert row.time_ms is not None
+        assert row.time_min_ms is not None
+        assert row.time_lo_ms is not None
+        assert row.time_hi_ms is not None
+        assert row.error is not None
+        assert 0 < row.time_min_ms <= row.time_lo_ms <= row.time_ms <= row.time_hi_ms
+        assert row.error < 1e-12
+        assert row.gflops == pytest.approx(row.gflop / row.time_ms * 1e3 if row.gflop else 0)
+        assert row.hardware
+    assert f"{len(rows)} rows in {path}" in done.out
+    assert done.out.count(" *") == 1, "one winner"
+    assert len({row.run for row in rows}) == 1
+    lines = (tmp_path / "x.samples.csv").read_text().splitlines()
+    assert len(lines) == 1 + sum(row.samples or 0 for row in rows)
+
+
+def test_the_file_is_called_like_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convbench import sweep
+
+    names = iter(("first", "second", "third"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep, "run_name", lambda now=None: next(names))
+    assert convbench(*RUN, "--algo", "gemm.im2col").code == 0
+    (path,) = [p for p in (tmp_path / "results" / "runs").glob("*.csv") if "samples" not in p.name]
+    assert path.stem == read(path)[0].run
+
+
+def test_a_seed_repeats_the_operands(tmp_path: Path) -> None:
+    errors = []
+    for name, words in (("a", ("--seed", "3")), ("b", ("--seed", "3")), ("c", ("--seed", "4")), ("d", ())):
+        path = tmp_path / f"{name}.csv"
+        assert convbench(*RUN, *words, "--algo", "winograd.f4,direct.naive", "--out", str(path)).code == 0
+        errors.append({row.algo: (row.error, row.error_max) for row in read(path)})
+    assert errors[0] == errors[1] != errors[2]
+    assert errors[3] not in errors[:3], "a fresh seed by default"
+
+
+def test_cold_caches_run(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    assert convbench(*RUN, "--cache", "cold", "--algo", "gemm", "--out", str(path)).code == 0
+    assert {(row.cache, row.status) for row in read(path)} == {("cold", "ok")}
+
+
+def test_a_net_of_ones_own(tmp_path: Path) -> None:
+    net = tmp_path / "mine.toml"
+    net.write_text('[[layer]]\nname = "a"\nc = 2\nh = 5\nw = 5\nk = 3\nr = 3\ns = 3\n'
+                   '[[layer]]\nname = "b"\nc = 3\nh = 3\nw = 3\nk = 3\nr = 3\ns = 3\n')  # fmt: skip
+    path = tmp_path / "x.csv"
+    words = ("--device", "cpu", "--net", str(net), "--algo", "gemm.im2col", "--budget", "0.01", "--out", str(path))
+    assert convbench("run", *words).code == 0
+    assert [(row.net, row.layer) for row in read(path)] == [("mine", "a"), ("mine", "b")]
+
+
+def test_a_problem_too_large_for_the_machine_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    words = ("run", "--device", "cpu", "--algo", "gemm", "--shape", "n1000000c1000h1000w1000k1r1s1", "--out", str(path))
+    done = convbench(*words)
+    assert (done.code, done.err) == (4, "")
+    assert {row.status for row in read(path)} == {"skipped"}
+    assert "are free: use a smaller --batch or a machine with more memory" in read(path)[0].note
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_a_padding_too_large_for_the_machine_makes_rows(tmp_path: Path, command: str) -> None:
+    """One output in, four out: x, w and y are small, but the padded input would take 32 TB."""
+    net = tmp_path / "net.toml"
+    net.write_text('[[layer]]\nname = "a"\nc = 1\nh = 1\nw = 1\nk = 1\nr = 1\ns = 1\npad = 1000000\nstride = 1000000\n')
+    words = [command, "--device", "cpu", "--net", str(net), "--algo", "gemm"]
+    words += ["--out", str(tmp_path / "x.csv"), "--budget", "0.01"] if command == "run" else ["--shapes", "0"]
+    done = convbench(*words)
+    assert done.code in (0, 4), done.err
+    assert done.err == ""
+
+
+# Output
+
+
+def escapes(text: str) -> bool:
+    return "\x1b" in text
+
+
+def widest(text: str) -> int:
+    return max(map(len, text.splitlines()), default=0)
+
+
+@pytest.mark.parametrize("extra", [{"NO_COLOR": "1"}, {}, {"TERM": "dumb"}])
+def test_no_escape_codes_without_a_terminal(tmp_path: Path, extra: dict[str, str]) -> None:
+    clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    words = [*RUN, "--algo", "gemm.im2col", "--out", str(tmp_path / "x.csv")]
+    done = subprocess.run([*QUICK_COMMAND, *words], capture_output=True, text=True, env=clean | extra, check=True)
+    assert not escapes(done.stdout + done.stderr)
+    done = subprocess.run([*QUICK_COMMAND, "run", "-h"], capture_output=True, text=True, env=clean | extra, check=True)
+    assert not escapes(done.stdout)
+    done = subprocess.run(
+        [*QUICK_COMMAND, "run", "--layer", "x"], capture_output=True, text=True, env=clean | extra, check=False
+    )
+    assert not escapes(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--device", "cpu"), ("list",), ("info", "conv1"), ("info", "all"), ("info", "n1c64h56w56k128r3s3u2p1"),
+        ("verify", "--device", "cpu", "--shapes", "3", "--layer", "fc8"),
+        ("run", "--device", "cpu", "--shape", TINY, "--budget", "0.01", "--out", "x.csv"),
+    ],
+)  # fmt: skip
+def test_eighty_columns_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    """Tables; the reason of a row that is not ok, and a file's name, may run over."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    done = convbench(*words)
+    assert done.code == 0, done.err
+    assert widest(done.out) <= 80, max(done.out.splitlines(), key=len)
+
+
+def test_columns_of_a_table_are_whole_at_eighty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide result is not cut short with dots, and no number is broken into two lines."""
+    import io
+
+    from fakes import row
+    from rich.console import Console
+
+    from convbench.console import result_table
+
+    rows = [
+        row(layer=layer, algo=algo, time_ms=time, time_lo_ms=time * 0.99, time_hi_ms=time * 1.01, gflops=12345.6)
+        for layer in ("conv1", "conv2", "fc8")
+        for algo, time in (("winograd.f6", 999.4), ("direct.blocked", 0.001234), ("gemm.im2col", 123456.7))
+    ]
+    out = io.StringIO()
+    Console(file=out, width=80).print(result_table(rows))
+    assert widest(out.getvalue()) <= 80
+    assert "…" not in out.getvalue()
+    assert len(out.getvalue().splitlines()) <= 1 + len(rows) + 3
+
+
+# The other commands
+
+
+def test_list() -> None:
+    done = convbench("list", "--device", "cpu")
+    assert (done.code, done.err) == (0, "")
+    for text in (
+        "conv1",
+        "fc8",
+        "gemm.im2col",
+        "winograd.f2",
+        "float32, float64",
+        "alexnet",
+        "n1c3h227w227k96r11s11u4",
+    ):
+        assert text in done.out
+
+
+def test_list_says_why_there_is_no_gpu_or_what_it_is() -> None:
+    done = convbench("list")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"^cuda: (not available: )?\w", done.out, re.MULTILINE)
+
+
+def test_info_explains_the_numbers() -> None:
+    out = convbench("info", "conv1").out
+    for text in ("227", "210,830,400", "[363 x 3025]", "1,098,075", "7.1x", "4.39 MB", "gemm.im2col", "224"):
+        assert text in out
+    assert "[1200 x 729] for each group" in convbench("info", "conv2").out
+    assert "matrix-vector" in convbench("info", "fc6").out
+    assert "matrix-vector" not in convbench("info", "fc8", "--batch", "8").out
+
+
+def test_verify() -> None:
+    done = convbench("verify", "--device", "cpu", "--shapes", "3", "--layer", "fc8", "--seed", "1")
+    assert (done.code, done.err) == (0, "")
+    assert "3 random shapes of seed 1" in " ".join(done.out.split())
+    assert "fc8" in done.out
+    assert "3/3" in done.out
+    assert re.search(r"^\d+ ok$", done.out.strip().splitlines()[-1])
+
+
+def test_verify_without_random_shapes() -> None:
+    done = convbench("verify", "--device", "cpu", "--shapes", "0", "--layer", "fc8", "--algo", "gemm.im2col")
+    assert (done.code, done.out.strip().splitlines()[-1]) == (0, "1 ok")
+
+
+def test_writing_into_a_closed_pipe_is_quiet() -> None:
+    script = f"{sys.executable} -m convbench info all | head -n 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), "Rich ends a command whose reader has gone with 1"
+    assert done.stderr == ""

@@ -1,0 +1,75 @@
+"""The documents say what the code does: columns, commands, charts, floors, packaging."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from convbench.algorithms import built_in
+from convbench.report.readme import rewrite, rewrite_columns
+from convbench.results import COLUMNS, read
+
+ROOT = Path(__file__).parent.parent
+HEADLINE = ROOT / "results" / "amd-epyc-2-cores" / "batch1.csv"
+
+
+def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "results" / "README.md").read_text())
+    rewrite_columns(copy)
+    assert copy.read_text() == (ROOT / "results" / "README.md").read_text(), "run `make docs`"
+    assert all(f"| `{name}` |" in copy.read_text() for name in COLUMNS)
+
+
+def test_the_readme_table_comes_from_the_committed_results() -> None:
+    before = (ROOT / "README.md").read_text()
+    copy = ROOT / "README.md.test"  # beside it, as the link to the CSV is relative
+    copy.write_text(before)
+    try:
+        rewrite(copy, HEADLINE)
+        assert copy.read_text() == before, "run `make docs`"
+    finally:
+        copy.unlink()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/*.csv")), ids=lambda path: path.name)
+def test_committed_results_are_clean(path: Path) -> None:
+    if path.name.endswith(".samples.csv"):
+        assert path.with_name(path.name.replace(".samples", "")).exists()
+        return
+    rows = read(path)
+    assert rows
+    assert all(row.status == "ok" for row in rows)
+    assert all(row.commit and not row.commit.endswith("+") for row in rows), "measured by code that is not committed"
+
+
+def test_the_readme_names_every_algorithm_and_every_picture_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    for algorithm in built_in():
+        variant = algorithm.name.partition(".")[2]
+        assert f"`{algorithm.name}`" in text or f"`.{variant}`" in text, algorithm.name
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+        assert (ROOT / picture).is_file(), picture
+    for link in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_wheel_takes_every_data_file() -> None:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = table["tool"]["setuptools"]["package-data"]["convbench"]
+    package = ROOT / "convbench"
+    for path in package.rglob("*"):
+        if path.is_file() and path.suffix in (".toml", ".cu", ".cuh", ".typed"):
+            name = path.relative_to(package).as_posix()
+            assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), f"{name} would be missing"
+
+
+def test_make_names_the_targets_that_the_documents_use() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for document in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
+        for target in re.findall(r"`make (\w+)`", (ROOT / document).read_text()):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{document}: make {target}"
