@@ -10,7 +10,9 @@ import pytest
 from convbench.algorithms.winograd import transforms
 from convbench.algorithms.winograd.transforms import transform
 
-NINE_POINTS = tuple(Fraction(p) for p in ("0", "2", "-2", "1/2", "-1/2", "5/4", "-5/4", "4/5", "-4/5"))  # the best found
+NINE_POINTS = tuple(
+    Fraction(p) for p in ("0", "2", "-2", "1/2", "-1/2", "5/4", "-5/4", "4/5", "-4/5")
+)  # the best found
 
 
 def float32_error(m: int, r: int, channels: int = 48) -> float:
