@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from convbench.algorithms.base import Algorithm
-    from convbench.layers import Layer
+from convbench.options import (
+    Algos,
+    DeviceKind,
+    Layers,
+    NetName,
+    Plugins,
+    PrecisionName,
+    Seed,
+    Threads,
+    UserError,
+    check_device,
+    check_precision,
+    chosen_algorithms,
+    chosen_device,
+    chosen_layers,
+    fresh_seed,
+)
 
-USAGE, NOT_MEASURED, INTERRUPTED = 2, 4, 130
+if TYPE_CHECKING:
+    from convbench.bench import Bench
+    from convbench.results import Row
+    from convbench.sweep import Request
+
+NOT_MEASURED, INTERRUPTED = 4, 130
 
 app = typer.Typer(
     add_completion=False,
@@ -25,24 +45,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok; 1 internal error, or results could not be written; 2 usage; 3 regression; "
     "4 not measured, failed or unstable; 5 wrong results; 130 interrupted.",
 )
-
-
-class UserError(Exception):
-    """Something the user can mend; the text is one line that says what and how."""
-
-    def __init__(self, text: str, code: int = USAGE) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-Layers = Annotated[str, typer.Option("--layer", help="Names, comma lists, globs or [b]all[/b].")]
-Algos = Annotated[str, typer.Option("--algo", help="Names, families, comma lists, globs ([b]fft.*[/b]) or [b]all[/b].")]
-NetName = Annotated[str, typer.Option("--net", help="A built-in layer set, or the path of a .toml file.")]
-DeviceKind = Annotated[str, typer.Option("--device", help="[b]cpu[/b], [b]cuda[/b], or auto: CUDA where it works.")]
-Threads = Annotated[int, typer.Option(min=0, max=4096, help="CPU threads; 0: one a physical core.")]
-PrecisionName = Annotated[str, typer.Option("--precision", help="[b]float32[/b] or [b]float64[/b].")]
-Plugins = Annotated[list[str] | None, typer.Option("--plugin", help="A .py file with ALGORITHMS; may be repeated.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of the random operands; default: a fresh one.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -80,42 +82,89 @@ def run(
     seed: Seed = None,
     plugin: Plugins = None,
     out: Annotated[Path | None, typer.Option(help="CSV to append to; default: results/runs/<run>.csv.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="CSV of a run that was cut off: measure what it lacks.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that opening a case, or one turn, may take.")] = 60.0,
+    isolate: Annotated[bool, typer.Option(help="Measure in a worker process, which may crash or hang.")] = True,
 ) -> None:
     """Measure: every chosen layer under every chosen algorithm, checked against float64, into a CSV."""
-    from convbench import console as show
-    from convbench.machine import describe
+    from convbench.bench import Setup, open_bench
+    from convbench.devices.base import NoDevice
+    from convbench.devices.cpu import physical_cores
     from convbench.measure.rules import Budget
-    from convbench.results import Row, Writer
-    from convbench.sweep import Request, ceilings, exit_code, run_name, sweep
+    from convbench.sweep import Request, run_name
 
     name, layers = chosen_layers(net, layer, shape)
     algorithms = chosen_algorithms(algo, plugin)
     check_precision(precision)
-    opened, why = chosen_device(device, threads)
-    if cache and cache not in opened.caches:
-        raise UserError(f"--cache {cache} is not one of {', '.join(opened.caches)} on the {opened.kind}")
-    seed = fresh_seed() if seed is None else seed
-    request = Request(
-        name, layers, algorithms, batch, precision, cache or opened.caches[0], Budget(budget), seed, run_name()
-    )
-    writer = Writer(out or Path("results/runs") / f"{request.run}.csv")
+    check_device(device)
+    if cache not in ("", "hot", "cold"):
+        raise UserError(f"--cache {cache} is not one of hot, cold")
+    if resume and out:
+        raise UserError("--resume and --out exclude each other: a run is resumed in its own file")
+    old, seed = rows_to_resume(resume, seed)
+    setup = Setup(device, threads or physical_cores(), precision, tuple(plugin or ()))
+    try:
+        bench = open_bench(setup, timeout if isolate else None)
+    except NoDevice as reason:
+        raise UserError(str(reason)) from None
+    with contextlib.closing(bench):
+        if cache and cache not in bench.caches:
+            raise UserError(
+                f"--cache {cache} is not one of {', '.join(bench.caches)} on the {bench.site.facts['device']}"
+            )
+        kept = cache or bench.caches[0]
+        request = Request(name, layers, algorithms, batch, precision, kept, Budget(budget), seed, run_name())
+        path = resume or out or Path("results/runs") / f"{request.run}.csv"
+        raise typer.Exit(measure_all(bench, request, path, old))
 
-    console = show.make_console()
+
+def rows_to_resume(resume: Path | None, seed: int | None) -> tuple[list[Row] | None, int]:
+    """The rows a resumed file has already (None: not resumed), and the seed: given, the file's, or fresh."""
+    from convbench.results import Writer, read
+
+    if resume is None:
+        return None, fresh_seed() if seed is None else seed
+    if not resume.is_file():
+        raise UserError(f"--resume {resume}: there is no such file; --out starts one")
+    Writer(resume, mend=True).close()
+    rows = read(resume)
+    if seed is None:
+        seed = rows[-1].seed if rows else fresh_seed()
+    return rows, seed
+
+
+def measure_all(bench: Bench, request: Request, path: Path, old: Sequence[Row] | None) -> int:
+    """Measure what a request asks for and `old` lacks, write it, show it; the exit code."""
+    from convbench import console as show
+    from convbench.results import Writer
+    from convbench.sweep import ResumeError, exit_code, left_over
+
+    try:
+        todo = left_over(request, bench.site, old or ())
+    except ResumeError as error:
+        raise UserError(f"--resume {path}: {error}; give the options of the run it continues") from None
+    facts, console = bench.site.facts, show.make_console()
+    threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
     console.print(
-        f"{opened.kind}: {opened.hardware}, {opened.threads} thread{'s' * (opened.threads != 1)} ({why}); "
-        f"{precision}, {request.cache} cache, seed {seed}", markup=False,
+        f"{facts['device']}: {facts['hardware']}, {threads} ({bench.why}); {request.precision}, {request.cache} cache, "
+        f"seed {request.seed}", markup=False,
     )  # fmt: skip
     rows: list[Row] = []
-    try:
-        with show.Live(console, request.cases) as live:
-            tops = ceilings(opened, precision)
-            for row, raw in sweep(request, opened, tops, describe(opened), live):
-                writer.add(row, raw)
-                rows.append(row)
-    except KeyboardInterrupt:
-        raise UserError(f"interrupted; the {len(rows)} finished rows are in {writer.path}", INTERRUPTED) from None
-    show.print_end(console, rows, [*show.advice(rows), *opened.warnings()], writer.path)
-    raise typer.Exit(exit_code(rows))
+    with contextlib.closing(Writer(path, mend=old is not None)) as writer:
+        try:
+            with show.Live(console, sum(map(len, todo.values()))) as live:
+                for layer in request.layers:
+                    if todo[layer.name]:
+                        live.layer(layer, request.problem(layer))
+                        for row, raw in bench.layer(request, layer, todo[layer.name], live):
+                            writer.add(row, raw)
+                            rows.append(row)
+        except KeyboardInterrupt:
+            text = f"interrupted; the {len(rows)} finished rows are in {path}; --resume {path} measures the others"
+            raise UserError(text, INTERRUPTED) from None
+    rows = [*(old or ()), *rows]
+    show.print_end(console, rows, [*show.advice(rows), *bench.warnings()], path)
+    return exit_code(rows)
 
 
 @app.command(
@@ -200,76 +249,6 @@ def verify(
     opened, _ = chosen_device(device, threads)
     seed = fresh_seed() if seed is None else seed
     raise typer.Exit(print_verification(layers, algorithms, opened, precision, batch, shapes, seed))
-
-
-def chosen_layers(net: str, wanted: str, shape: str | None) -> tuple[str, Sequence[Layer]]:
-    """The set's name and the layers that --net, --layer and --shape mean."""
-    from convbench.algorithms import UnknownName, select
-    from convbench.layers import Layer, LayerError, load
-    from convbench.shapes import ShapeError, parse_shape
-
-    if shape is not None:
-        if wanted != "all":
-            raise UserError("--shape and --layer exclude each other: a shape is a layer of its own")
-        try:
-            parsed = parse_shape(shape)
-        except ShapeError as error:
-            raise UserError(str(error)) from None
-        return "shape", [Layer(str(parsed), parsed)]
-    try:
-        found = load(net)
-        names = select(wanted, [layer.name for layer in found.layers], "layer")
-    except (LayerError, UnknownName) as error:
-        raise UserError(str(error)) from None
-    return found.name, [layer for layer in found.layers if layer.name in names]
-
-
-def chosen_algorithms(wanted: str, plugins: Sequence[str] | None) -> list[Algorithm]:
-    """The algorithms that --algo and --plugin mean."""
-    from convbench.algorithms import PluginError, UnknownName, collect, select
-
-    try:
-        known = collect(plugins or ())
-        names = select(wanted, [algorithm.name for algorithm in known], "algorithm")
-    except (PluginError, UnknownName) as error:
-        raise UserError(str(error)) from None
-    return [algorithm for algorithm in known if algorithm.name in names]
-
-
-def check_device(kind: str) -> None:
-    """Refuse device kinds that do not exist."""
-    if kind not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {kind} is not one of auto, cpu, cuda")
-
-
-def check_precision(precision: str) -> None:
-    """Refuse precisions that do not exist."""
-    from convbench.problem import PRECISIONS
-
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision} is not one of {', '.join(PRECISIONS)}")
-
-
-def chosen_device(kind: str, threads: int) -> tuple[Any, str]:
-    """The device of --device and --threads, and why it is this one."""
-    from convbench.devices.base import NoDevice
-    from convbench.devices.cpu import physical_cores
-    from convbench.machine import open_device, set_threads
-
-    check_device(kind)
-    count = threads or physical_cores()
-    set_threads(count)
-    try:
-        return open_device(kind, count)
-    except NoDevice as reason:
-        raise UserError(str(reason)) from None
-
-
-def fresh_seed() -> int:
-    """A seed nobody has used."""
-    import secrets
-
-    return secrets.randbits(32)
 
 
 def main() -> None:

@@ -14,15 +14,21 @@ from convbench.devices.base import Device, NoDevice
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def set_threads(count: int) -> None:
-    """Size the thread pools of every library; must come before NumPy is imported to be sure of all of them.
+def thread_environment(count: int) -> dict[str, str]:
+    """The variables that size the thread pools of every library.
 
-    Idle workers must sleep, not spin: two pools that spin on the same cores cost each call a scheduler's slice.
+    Idle threads must sleep, not spin: two pools that spin on the same cores cost each call a scheduler's slice.
     """
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(count)
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "4"  # 2^4 ticks of spinning, the least OpenBLAS takes
+    sizes = dict.fromkeys(THREAD_VARIABLES, str(count))
+    return sizes | {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OPENBLAS_THREAD_TIMEOUT": "4",  # 2^4 ticks of spinning, the least OpenBLAS takes
+    }
+
+
+def set_threads(count: int) -> None:
+    """Put them into this process's environment; must come before NumPy is imported to be sure of all pools."""
+    os.environ.update(thread_environment(count))
 
 
 def open_device(kind: str, threads: int) -> tuple[Device, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -32,6 +32,14 @@ class Ceilings:
 
 
 @dataclass(frozen=True)
+class Site:
+    """Where rows are measured: the columns that say so, and the ceilings."""
+
+    facts: dict[str, Any]
+    tops: Ceilings
+
+
+@dataclass(frozen=True)
 class Request:
     """What `run` was asked to measure."""
 
@@ -43,20 +51,24 @@ class Request:
     cache: str
     budget: Budget
     seed: int
-    run: str = ""  # its name; "": made by sweep
+    run: str  # its name
 
     @property
     def cases(self) -> int:
         """How many rows it will make."""
         return len(self.layers) * len(self.algorithms)
 
+    def problem(self, layer: Layer) -> Problem:
+        """A layer with this request's batch and precision."""
+        return Problem(layer.shape.with_batch(self.batch or layer.shape.n), self.precision)
+
+    def without(self) -> Request:
+        """The same without layers and algorithms: what a worker needs to know beside them."""
+        return replace(self, layers=(), algorithms=())
+
 
 class Listener(Protocol):
     """Someone who shows progress."""
-
-    def layer(self, layer: Layer, problem: Problem) -> None:
-        """A layer begins."""
-        ...
 
     def opening(self, layer: Layer, algorithm: Algorithm) -> None:
         """An algorithm is planned, compiled, checked and weighed."""
@@ -81,42 +93,84 @@ def ceilings(device: Device, precision: str) -> Ceilings:
     return Ceilings(device.flops_peak(precision), device.bandwidth_peak())
 
 
-def sweep(
-    request: Request, device: Device, tops: Ceilings, facts: dict[str, Any], listener: Listener
+class DeviceBroken(Exception):
+    """A case has left the device unusable for this process."""
+
+
+def measure_layer(
+    request: Request, layer: Layer, algorithms: Sequence[Algorithm], device: Device, site: Site, listener: Listener
 ) -> Iterator[tuple[Row, Raw]]:
-    """Measure layer by layer, all algorithms of a layer in turn; yield each row as soon as its case is finished."""
-    run = request.run or run_name()
-    for layer in request.layers:
-        problem = Problem(layer.shape.with_batch(request.batch or layer.shape.n), request.precision)
-        listener.layer(layer, problem)
+    """Measure algorithms on a layer, in turn; yield each row as soon as its case is finished.
 
-        def as_row(case: Case, layer: Layer = layer) -> tuple[Row, Raw]:
-            row = make_row(case, request, layer, run, device, tops, facts)
-            listener.row(row)
-            return row, [
-                (number, case.loops, sample.seconds, sample.disturbed)
-                for number, sample in zip(case.rounds, case.samples, strict=True)
-            ]
+    Raises DeviceBroken after the row of a case that broke a GPU's context.
+    """
+    problem = request.problem(layer)
 
-        if reason := too_large(problem):
-            for algorithm in request.algorithms:
-                yield as_row(Case(algorithm, problem, "skipped", reason))
-            continue
-        data = operands(problem, device, request.seed)
-        cases = []
-        for algorithm in request.algorithms:
-            listener.opening(layer, algorithm)
-            case = open_case(algorithm, data, device, request.cache)
-            if case.alive:
-                cases.append(case)
-            else:
-                yield as_row(case)
+    def as_row(case: Case) -> tuple[Row, Raw]:
+        row = make_row(case, request, layer, site)
+        listener.row(row)
+        return row, samples_of(case)
 
-        def turn(case: Case, layer: Layer = layer) -> None:
-            listener.timing(layer, case.algorithm)
-
-        for case in measure(cases, data, device, request.budget, request.seed, turn):
+    if reason := too_large(problem):
+        for algorithm in algorithms:
+            yield as_row(Case(algorithm, problem, "skipped", reason))
+        return
+    data = operands(problem, device, request.seed)
+    cases = []
+    for algorithm in algorithms:
+        listener.opening(layer, algorithm)
+        case = open_case(algorithm, data, device, request.cache)
+        if case.alive:
+            cases.append(case)
+        else:
             yield as_row(case)
+            check_health(case, device)
+
+    def turn(case: Case) -> None:
+        listener.timing(layer, case.algorithm)
+
+    for case in measure(cases, data, device, request.budget, request.seed, turn):
+        yield as_row(case)
+        check_health(case, device)
+
+
+def check_health(case: Case, device: Device) -> None:
+    """After a failure, see whether the device still answers. Raises DeviceBroken."""
+    if case.status == "failed":
+        try:
+            device.now()
+        except Exception as error:
+            raise DeviceBroken from error
+
+
+def samples_of(case: Case) -> Raw:
+    """A case's samples as they are written."""
+    return [
+        (number, case.loops, sample.seconds, sample.disturbed)
+        for number, sample in zip(case.rounds, case.samples, strict=True)
+    ]
+
+
+class ResumeError(Exception):
+    """A file that a request does not continue; the text says which option differs."""
+
+
+def left_over(request: Request, site: Site, rows: Sequence[Row]) -> dict[str, list[Algorithm]]:
+    """The algorithms of each layer that have no row yet. Raises ResumeError where rows were measured otherwise."""
+    shapes = {layer.name: request.problem(layer).shape for layer in request.layers}
+    same = {"net": request.net, "precision": request.precision, "cache": request.cache}
+    same |= {name: site.facts[name] for name in ("device", "threads", "hardware")}
+    for row in rows:
+        for name, wanted in same.items():
+            if getattr(row, name) != wanted:
+                raise ResumeError(f"its rows have {name} {getattr(row, name)}, this run would have {wanted}")
+        if row.layer in shapes and row.shape != str(shapes[row.layer]):
+            raise ResumeError(f"its rows have batch {row.batch}, this run would have {shapes[row.layer].n}")
+    have = {(row.layer, row.algo) for row in rows}
+    return {
+        layer.name: [algorithm for algorithm in request.algorithms if (layer.name, algorithm.name) not in have]
+        for layer in request.layers
+    }
 
 
 def too_large(problem: Problem) -> str | None:
@@ -133,13 +187,11 @@ def too_large(problem: Problem) -> str | None:
     )
 
 
-def make_row(
-    case: Case, request: Request, layer: Layer, run: str, device: Device, tops: Ceilings, facts: dict[str, Any]
-) -> Row:
+def make_row(case: Case, request: Request, layer: Layer, site: Site) -> Row:
     """All columns of a case."""
     shape, judgement = case.problem.shape, case.judgement
     return Row(
-        run=run,
+        run=request.run,
         when=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         net=request.net,
         layer=layer.name,
@@ -162,8 +214,8 @@ def make_row(
         peak_bytes=case.peak_bytes,
         error=judgement.error if judgement and not judgement.unwritten else None,
         error_max=judgement.error_max if judgement and not judgement.unwritten else None,
-        **times(case, device.kind, tops),
-        **facts,
+        **times(case, site.facts["device"], site.tops),
+        **site.facts,
     )
 
 

@@ -24,7 +24,7 @@ from convbench.measure.rules import Budget
 from convbench.problem import Problem
 from convbench.results import COLUMNS, Row
 from convbench.shapes import ConvShape, ShapeError, parse_shape
-from convbench.sweep import Ceilings, Request, sweep
+from convbench.sweep import Ceilings, Request, Site, measure_layer
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)  # a red run is red again
 settings.load_profile("repeatable")
@@ -247,8 +247,6 @@ QUICK_COMMAND = (sys.executable, "-c", QUICKLY)  # the command line in a process
 class Silent:
     """A listener that shows nothing."""
 
-    def layer(self, layer: Layer, problem: Problem) -> None: ...
-
     def opening(self, layer: Layer, algorithm: Algorithm) -> None: ...
 
     def timing(self, layer: Layer, algorithm: Algorithm) -> None: ...
@@ -263,6 +261,8 @@ def swept(device: FakeDevice, *algorithms: Algorithm, shape: str = ONE, precisio
           cache: str = "hot") -> list[Row]:  # fmt: skip
     """The rows that a sweep of one shape makes."""
     problem = parse_shape(shape)
-    request = Request("shape", [Layer(shape, problem)], algorithms, 0, precision, cache, Budget(budget), 1)
+    layer = Layer(shape, problem)
+    request = Request("shape", [layer], algorithms, 0, precision, cache, Budget(budget), 1, "test")
     facts: dict[str, Any] = {**FACTS, "device": device.kind, "hardware": device.hardware, "threads": device.threads}
-    return [made for made, _ in sweep(request, device, Ceilings(1e9, 1e9), facts, Silent())]
+    site = Site(facts, Ceilings(1e9, 1e9))
+    return [made for made, _ in measure_layer(request, layer, algorithms, device, site, Silent())]

@@ -86,7 +86,7 @@ def test_as_a_module() -> None:
             ("run", "--device", "cpu", "--precision", "fp32"),
             ("--precision fp32 is not one of float32, float64", "float32"),
         ),
-        (("run", "--device", "cpu", "--cache", "warm"), ("--cache warm is not one of hot, cold on the cpu",)),
+        (("run", "--device", "cpu", "--cache", "warm"), ("--cache warm is not one of hot, cold",)),
         (("run", "--net", "alexnett"), ("no layer set 'alexnett': neither built in (alexnet",)),
         (("run", "--net", ""), ("no layer set ''",)),
         (("run", "--shape", "n1c3h8w8k4r3"), ("shape 'n1c3h8w8k4r3': s missing", "for example")),

@@ -18,13 +18,20 @@ FLOORS = {
     "layers": 1, "problem": 1, "reference": 1,
     "devices": 2,
     "algorithms": 3,
-    "measure": 4, "machine": 4,
+    "measure": 4, "machine": 4, "process": 4,
     "results": 5,
-    "sweep": 6, "gate": 6, "report": 6,
-    "verify": 7, "listing": 7, "console": 7, "cli": 7, "__main__": 7,
+    "sweep": 6, "bench": 6, "worker": 6, "gate": 6, "report": 6,
+    "verify": 7, "listing": 7, "console": 7, "options": 7, "cli": 7, "cli_gate": 7, "cli_duel": 7, "__main__": 7,
 }  # fmt: skip
 HEAVY = {"numpy", "numba", "scipy", "pandas", "matplotlib", "cupy", "cupyx", "torch", "rich", "typer", "threadpoolctl"}
-ALLOWED = {"direct/loops.py": {"numpy", "numba"}, "gemm/stretch.py": {"numpy", "numba"}, "cli.py": {"typer"}}
+ALLOWED = {
+    "direct/loops.py": {"numpy", "numba"},
+    "gemm/stretch.py": {"numpy", "numba"},
+    "cli.py": {"typer"},
+    "options.py": {"typer"},
+    "cli_gate.py": {"typer"},
+    "cli_duel.py": {"typer"},
+}
 ONLY_TABLES = {"_version", "shapes", "stats", "units", "layers", "problem", "results"}  # what gate and report may know
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 PRINTERS = {"cli.py", "console.py", "listing.py", "verify.py"}

@@ -20,8 +20,7 @@ from fakes import QUICK_COMMAND, convbench, row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convbench import results
-from convbench.results import COLUMNS, SAMPLE_COLUMNS, ResultsError, Row, Writer, cell, read
+from convbench.results import COLUMNS, SAMPLE_COLUMNS, STATUSES, ResultsError, Row, Writer, cell, read, writer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -36,7 +35,7 @@ TYPES: dict[str, Any] = {
 
 def any_row() -> st.SearchStrategy[Row]:
     columns = {f.name: TYPES[str(f.type)] for f in fields(Row)}
-    columns["status"] = st.sampled_from(results.STATUSES)
+    columns["status"] = st.sampled_from(STATUSES)
     columns["time_ms"] = st.floats(5e-324, 1e300)
     columns["error"] = columns["error_max"] = st.none() | FLOATS | st.just(math.inf)
     return st.builds(Row, **columns)
@@ -257,7 +256,7 @@ def test_what_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(results, "open", refuse, raising=False)
+    monkeypatch.setattr(writer, "open", refuse, raising=False)
     with pytest.raises(ResultsError) as caught:
         Writer(tmp_path / "x.csv")
     assert str(caught.value) == f"cannot write {tmp_path / 'x.csv'}: {os.strerror(code)}; choose another --out"
@@ -374,7 +373,8 @@ def test_interrupted_says_what_is_kept(tmp_path: Path) -> None:
         return
     rows = read(path)
     assert process.returncode == 130
-    assert err == f"convbench: interrupted; the {len(rows)} finished rows are in {path}\n"
+    kept = f"the {len(rows)} finished rows are in {path}; --resume {path} measures the others"
+    assert err == f"convbench: interrupted; {kept}\n"
 
 
 def test_limits_are_ours_alone() -> None:
