@@ -8,7 +8,7 @@ RUN := results/runs/latest
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
 EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(CUDA),cuda13,))
 
-.PHONY: run test lint format results docs clean
+.PHONY: run test lint format results gate-selftest docs clean
 
 run: $(VENV)/.run
 	rm -rf $(RUN)
@@ -37,6 +37,11 @@ results: $(VENV)/.run
 	done
 	$(BIN)/convbench report $(RESULTS)/batch1.csv --out $(RESULTS)/charts
 	$(BIN)/convbench report $(RESULTS)/batch16.csv --out $(RESULTS)/charts-batch16
+
+# How far this machine's duels can be believed: 20 of equal sides, 10 with one cell slowed down by 15 %.
+gate-selftest: $(VENV)/.run
+	mkdir -p $(RESULTS)/gate
+	$(BIN)/python -m convbench.gate.selftest --out $(RESULTS)/gate/selftest.csv --aa 20 --injected 10 --slowdown 15%
 
 docs: $(VENV)/.run
 	$(BIN)/python -m convbench.report.readme README.md $(RESULTS)/batch1.csv

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convbench import cli_duel, cli_gate
+from convbench.gate.outcome import GateError
 from convbench.options import (
     Algos,
     DeviceKind,
@@ -43,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok; 1 internal error, or results could not be written; 2 usage; 3 regression; "
-    "4 not measured, failed or unstable; 5 wrong results; 130 interrupted.",
+    "4 not measured, failed or unstable; 5 wrong results; 6 inconclusive (with --strict); 130 interrupted.",
 )
 
 
@@ -91,6 +93,7 @@ def run(
     from convbench.devices.base import NoDevice
     from convbench.devices.cpu import physical_cores
     from convbench.measure.rules import Budget
+    from convbench.process import ChildError
     from convbench.sweep import Request, run_name
 
     name, layers = chosen_layers(net, layer, shape)
@@ -107,6 +110,8 @@ def run(
         bench = open_bench(setup, timeout if isolate else None)
     except NoDevice as reason:
         raise UserError(str(reason)) from None
+    except ChildError as error:
+        raise UserError(f"no worker could be started: {error}; --no-isolate does without", NOT_MEASURED) from None
     with contextlib.closing(bench):
         if cache and cache not in bench.caches:
             raise UserError(
@@ -251,15 +256,17 @@ def verify(
     raise typer.Exit(print_verification(layers, algorithms, opened, precision, batch, shapes, seed))
 
 
+cli_duel.register(app)
+cli_gate.register(app)
+
+
 def main() -> None:
     """Run the command line; every failure is one line on standard error and a documented exit code."""
     from convbench.results import ResultsError
 
     try:
         app()
-    except UserError as error:
-        complain(error, error.code)
-    except ResultsError as error:
+    except (UserError, ResultsError, GateError) as error:
         complain(error, error.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
