@@ -8,7 +8,7 @@ RUN := results/runs/latest
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
 EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(CUDA),cuda13,))
 
-.PHONY: run test lint format results gate-selftest docs clean
+.PHONY: run test lint format results bench-cpu gate-selftest docs clean
 
 run: $(VENV)/.run
 	rm -rf $(RUN)
@@ -38,6 +38,11 @@ results: $(VENV)/.run
 	$(BIN)/convbench report $(RESULTS)/batch1.csv --out $(RESULTS)/charts
 	$(BIN)/convbench report $(RESULTS)/batch16.csv --out $(RESULTS)/charts-batch16
 
+# Ours against PyTorch on the CPU, batches 1, 16 and 64: layer by layer, and the convolutions in sequence. NET=vgg16,resnet50
+# measures other layer sets; BENCH passes more options (--help of convbench.bench_cpu).
+bench-cpu: $(VENV)/.torch
+	$(BIN)/python -m convbench.bench_cpu --out $(RESULTS)/bench-cpu $(if $(NET),--net $(NET)) $(BENCH)
+
 # How far this machine's duels can be believed: 20 of equal sides, 10 with one cell slowed down by 15 %.
 gate-selftest: $(VENV)/.run
 	mkdir -p $(RESULTS)/gate
@@ -45,6 +50,8 @@ gate-selftest: $(VENV)/.run
 
 docs: $(VENV)/.run
 	$(BIN)/python -m convbench.report.readme README.md $(RESULTS)/batch1.csv
+	test ! -e $(RESULTS)/bench-cpu/batch1.csv || \
+	  $(BIN)/python -m convbench.report.readme README.md $(RESULTS)/bench-cpu
 	$(BIN)/python -m convbench.report.readme results/README.md
 
 $(VENV)/.run: pyproject.toml
@@ -55,6 +62,10 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.run pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/.torch: $(VENV)/.run pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	touch $@
 
 clean:

@@ -8,9 +8,17 @@ from typing import Any, Protocol
 
 from convbench.algorithms import collect
 from convbench.algorithms.base import Algorithm
+from convbench.algorithms.library import preload
 from convbench.devices.base import Device, NoDevice
 from convbench.layers import Layer
-from convbench.machine import describe, open_device, set_threads, thread_environment
+from convbench.machine import (
+    describe,
+    give_back_memory,
+    keep_freed_memory,
+    open_device,
+    set_threads,
+    thread_environment,
+)
 from convbench.measure.case import Case
 from convbench.process import Child, ChildError, ChildSilentError
 from convbench.results import Row
@@ -34,12 +42,16 @@ LEAK_SHARE = 0.5  # of what a worker may hold: one that keeps more than this bet
 
 @dataclass(frozen=True)
 class Setup:
-    """What a bench is opened with: the device's kind, its threads, the precision of the ceilings, plug-in files."""
+    """What a bench is opened with: the device's kind, its threads, the precision of the ceilings, plug-in files.
+
+    library: others' libraries will be measured, and come before everything else.
+    """
 
     kind: str
     threads: int
     precision: str
     plugins: tuple[str, ...] = ()
+    library: bool = False
 
 
 class Bench(Protocol):
@@ -69,6 +81,9 @@ class Here:
 
     def __init__(self, setup: Setup, tops: Ceilings | None = None) -> None:
         set_threads(setup.threads)
+        keep_freed_memory()
+        if setup.library:
+            preload()
         self.device: Device
         self.device, self.why = open_device(setup.kind, setup.threads)
         self.caches = self.device.caches
@@ -78,7 +93,10 @@ class Here:
         self, request: Request, layer: Layer, algorithms: Sequence[Algorithm], listener: Listener
     ) -> Iterator[tuple[Row, Raw]]:
         """Measured here and now."""
-        return measure_layer(request, layer, algorithms, self.device, self.site, listener)
+        try:
+            yield from measure_layer(request, layer, algorithms, self.device, self.site, listener)
+        finally:
+            give_back_memory()
 
     def warnings(self) -> Iterable[str]:
         """The device's."""

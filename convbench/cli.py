@@ -87,11 +87,13 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="CSV of a run that was cut off: measure what it lacks.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that opening a case, or one turn, may take.")] = 60.0,
     isolate: Annotated[bool, typer.Option(help="Measure in a worker process, which may crash or hang.")] = True,
+    phases: Annotated[bool, typer.Option("--phases", help="Also time the phases of those that tell them.")] = False,
 ) -> None:
     """Measure: every chosen layer under every chosen algorithm, checked against float64, into a CSV."""
     from convbench.bench import Setup, open_bench
     from convbench.devices.base import NoDevice
     from convbench.devices.cpu import physical_cores
+    from convbench.measure.foreign import LIBRARY
     from convbench.measure.rules import Budget
     from convbench.process import ChildError
     from convbench.sweep import Request, run_name
@@ -105,7 +107,8 @@ def run(
     if resume and out:
         raise UserError("--resume and --out exclude each other: a run is resumed in its own file")
     old, seed = rows_to_resume(resume, seed)
-    setup = Setup(device, threads or physical_cores(), precision, tuple(plugin or ()))
+    library = any(algorithm.family == LIBRARY for algorithm in algorithms)
+    setup = Setup(device, threads or physical_cores(), precision, tuple(plugin or ()), library)
     try:
         bench = open_bench(setup, timeout if isolate else None)
     except NoDevice as reason:
@@ -118,7 +121,7 @@ def run(
                 f"--cache {cache} is not one of {', '.join(bench.caches)} on the {bench.site.facts['device']}"
             )
         kept = cache or bench.caches[0]
-        request = Request(name, layers, algorithms, batch, precision, kept, Budget(budget), seed, run_name())
+        request = Request(name, layers, algorithms, batch, precision, kept, Budget(budget), seed, run_name(), phases)
         path = resume or out or Path("results/runs") / f"{request.run}.csv"
         raise typer.Exit(measure_all(bench, request, path, old))
 
@@ -165,10 +168,12 @@ def measure_all(bench: Bench, request: Request, path: Path, old: Sequence[Row] |
                             writer.add(row, raw)
                             rows.append(row)
         except KeyboardInterrupt:
-            text = f"interrupted; the {len(rows)} finished rows are in {path}; --resume {path} measures the others"
-            raise UserError(text, INTERRUPTED) from None
+            kept = f"the {writer.finished()} finished rows are in {path}; --resume {path} measures the others"
+            raise UserError(f"interrupted; {kept}", INTERRUPTED) from None
+    untold = request.phases and not any(row.phases for row in rows)
     rows = [*(old or ()), *rows]
-    show.print_end(console, rows, [*show.advice(rows), *bench.warnings()], path)
+    told = [*show.advice(rows), *bench.warnings(), *["no algorithm measured here tells its phases"] * untold]
+    show.print_end(console, rows, told, path)
     return exit_code(rows)
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from convbench.algorithms.base import Algorithm
 from convbench.layers import Layer
+from convbench.measure.phases import UNMEASURED
 from convbench.problem import Problem
-from convbench.results import FAMILIES, Row
-from convbench.units import duration, error, size
+from convbench.results import FAMILIES, LIBRARY, Row, fastest_library, times, versus
+from convbench.units import duration, error, size, three_digits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +89,9 @@ class Live:
 
 
 def outcome(row: Row) -> str:
-    """A row in half a line."""
+    """A row in half a line; why it was skipped is told once, at the end."""
+    if row.status == "skipped":
+        return row.status
     if row.status != "ok":
         return f"{row.status}: {row.note}"
     return f"{duration(row.time_ms)}, {row.gflops:.1f} GFLOP/s, error {error(row.error)}"
@@ -103,7 +106,9 @@ def best_of_families(rows: Sequence[Row]) -> list[Row]:
             best[key] = row
     layers = list(dict.fromkeys(layer for layer, _ in best))
     families = [*FAMILIES, *sorted({family for _, family in best} - set(FAMILIES))]
-    return [best[layer, family] for layer in layers for family in families if (layer, family) in best]
+    absent = {family for family in families if {row.status for row in rows if row.family == family} == {"skipped"}}
+    absent = absent if absent < {row.family for row in rows} else set()  # not installed: the reason is told once below
+    return [best[case, name] for case in layers for name in families if (case, name) in best and name not in absent]
 
 
 def _rank(row: Row) -> tuple[bool, float]:
@@ -111,12 +116,20 @@ def _rank(row: Row) -> tuple[bool, float]:
 
 
 def result_table(rows: Sequence[Row]) -> Table:
-    """Layer x family, the best variant of each, the layer's winner marked with an asterisk."""
+    """Layer x family, the best variant of each, the layer's winner marked with an asterisk.
+
+    Beside a library each row says how many times faster it is than the fastest one; 80 columns hold it all.
+    """
     from rich.table import Table
 
+    library = fastest_library(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, side in (("layer", "left"), ("algorithm", "left"), ("time", "right"), ("95 % interval", "right"),
-                       ("GFLOP/s", "right"), ("workspace", "right"), ("error", "right")):  # fmt: skip
+    heads = [("layer", "left"), ("algorithm", "left"), ("time", "right"), ("95 % interval", "right"),
+             ("GFLOP/s", "right"), ("workspace", "right"), ("error", "right")]  # fmt: skip
+    if library:
+        heads[3:4] = [("interval", "right")]
+        heads.append(("vs lib", "right"))
+    for name, side in heads:
         table.add_column(name, justify=side, no_wrap=name not in ("layer",), overflow="fold")  # type: ignore[arg-type]
     shown = best_of_families(rows)
     last = ""
@@ -127,15 +140,34 @@ def result_table(rows: Sequence[Row]) -> Table:
         if name and last:
             table.add_section()
         last = row.layer
+        algo = row.algo.removeprefix(f"{LIBRARY}.")
         if row.status != "ok":
             style = "red" if row.status in ("wrong", "failed", "timeout") else "dim"
-            table.add_row(name, row.algo, row.status, "", "", "", error(row.error), style=style)
+            table.add_row(name, algo, row.status, "", "", "", error(row.error), style=style)
             continue
         interval = f"{duration(row.time_lo_ms, False)} .. {duration(row.time_hi_ms, False)}"
         table.add_row(
-            name, f"{row.algo} *" if wins else row.algo, duration(row.time_ms), interval,
-            f"{row.gflops:.1f}", size(row.workspace_bytes), error(row.error), style="bold green" if wins else "",
+            name, f"{algo} *" if wins else algo, duration(row.time_ms), interval, f"{row.gflops:.1f}",
+            size(row.workspace_bytes), error(row.error), *([times(versus(row, library))] if library else []),
+            style="bold green" if wins else "",
         )  # fmt: skip
+    return table
+
+
+def phase_table(rows: Sequence[Row]) -> Table:
+    """A line for each phase of the rows that have them: ms, and its share of them all."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, side in (("layer", "left"), ("algorithm", "left"), ("phase", "left"), ("ms", "right"),
+                       ("share", "right")):  # fmt: skip
+        table.add_column(name, justify=side, no_wrap=side == "right", overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        phases = row.phase_ms
+        whole = sum(phases.values()) or 1.0
+        for place, (name, ms) in enumerate(phases.items()):
+            heads = ("", "") if place else (row.layer, row.algo)
+            table.add_row(*heads, name, f"{ms:.4f}" if ms < 0.1 else three_digits(ms), f"{100 * ms / whole:.0f} %")
     return table
 
 
@@ -156,7 +188,21 @@ def advice(rows: Sequence[Row]) -> list[str]:
             f"noisy machine: {disturbed} of {samples} samples lost time to other processes or to the hypervisor; "
             "stop what else runs, or compare only what was measured in one run"
         )
-    return told
+    return told + [f"{row.layer} {row.algo}: {row.note}" for row in timed if UNMEASURED in row.note]
+
+
+def reasons(rows: Sequence[Row]) -> list[str]:
+    """Why rows are not ok, a line for each; one line for all that were skipped for the same reason."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if row.status == "skipped":
+            same = [r for r in rows if (r.status, r.note) == (row.status, row.note)]
+            layers, algos = (list(dict.fromkeys(getattr(r, name) for r in same)) for name in ("layer", "algo"))
+            where = layers[0] if len(layers) == 1 else f"on {len(layers)} layers"
+            lines[f"skipped: {where} {', '.join(algos)}: {row.note}"] = None
+        elif row.status != "ok":
+            lines[f"{row.status}: {row.layer} {row.algo}: {row.note}"] = None
+    return list(lines)
 
 
 def print_end(console: Console, rows: Sequence[Row], warnings: Iterable[str], path: object) -> None:
@@ -164,9 +210,13 @@ def print_end(console: Console, rows: Sequence[Row], warnings: Iterable[str], pa
     console.print()
     console.print(result_table(rows))
     console.print("* fastest of its layer; the best variant of each family is shown", style="dim")
-    for row in rows:
-        if row.status != "ok":
-            console.print(f"{row.status}: {row.layer} {row.algo}: {row.note}", markup=False, soft_wrap=True)
+    if fastest_library(rows):
+        console.print("vs lib: the time of the layer's fastest library over this one; intervals of 95 %", style="dim")
+    if any(row.phases for row in rows):
+        console.print()
+        console.print(phase_table(rows))
+    for line in reasons(rows):
+        console.print(line, markup=False, soft_wrap=not line.startswith("skipped"))
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"{len(rows)} rows in {path}", markup=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import subprocess
@@ -11,6 +13,8 @@ from typing import Any
 from convbench._version import __version__
 from convbench.devices.base import Device, NoDevice
 
+KEPT_BYTES = 1 << 30  # blocks up to this size stay with the process when they are freed
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -29,6 +33,24 @@ def thread_environment(count: int) -> dict[str, str]:
 def set_threads(count: int) -> None:
     """Put them into this process's environment; must come before NumPy is imported to be sure of all pools."""
     os.environ.update(thread_environment(count))
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed for the next call: else glibc returns every large block to the kernel at once.
+
+    A call that allocates its result (every call of PyTorch, SciPy's FFTs) would then pay for a page fault every 4096
+    bytes of it. For all algorithms alike; without glibc, nothing.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        for name in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            library.mallopt(name, KEPT_BYTES)
+
+
+def give_back_memory() -> None:
+    """Return to the kernel what was kept; without glibc, nothing."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def open_device(kind: str, threads: int) -> tuple[Device, str]:

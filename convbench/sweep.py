@@ -16,7 +16,7 @@ from convbench.measure.case import Case, open_case, operands
 from convbench.measure.rounds import converged, measure
 from convbench.measure.rules import Budget
 from convbench.problem import Problem
-from convbench.results import Row
+from convbench.results import Row, phases_cell
 from convbench.stats import median, summarise, trimmed_mean
 
 SHORT_ON_CUDA = 50e-6  # below this the event timer's ticks of 0.5 us show, and a trimmed mean is finer than a median
@@ -25,9 +25,10 @@ Raw = list[tuple[int, int, float, bool]]  # round, loops, seconds, disturbed
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What this machine reached in this run: FLOP/s of a large matrix product, bytes/s of a large copy."""
+    """What this machine reached in this run: FLOP/s of a large matrix product and of multiply-adds alone, bytes/s."""
 
-    flops: float
+    product: float
+    multiply_add: float
     bandwidth: float
 
 
@@ -52,6 +53,7 @@ class Request:
     budget: Budget
     seed: int
     run: str  # its name
+    phases: bool = False  # also measure the phases of those that have them
 
     @property
     def cases(self) -> int:
@@ -90,7 +92,9 @@ def run_name(now: datetime | None = None) -> str:
 
 def ceilings(device: Device, precision: str) -> Ceilings:
     """Measured now, in the same run as everything that is compared with them."""
-    return Ceilings(device.flops_peak(precision), device.bandwidth_peak())
+    product = device.flops_peak(precision)
+    # A product is multiply-adds: where it alone is known, or did better on a noisy machine, it is the ceiling.
+    return Ceilings(product, max(product, device.multiply_add_peak(precision) or 0.0), device.bandwidth_peak())
 
 
 class DeviceBroken(Exception):
@@ -119,7 +123,7 @@ def measure_layer(
     cases = []
     for algorithm in algorithms:
         listener.opening(layer, algorithm)
-        case = open_case(algorithm, data, device, request.cache)
+        case = open_case(algorithm, data, device, request.cache, phases=request.phases)
         if case.alive:
             cases.append(case)
         else:
@@ -208,6 +212,10 @@ def make_row(case: Case, request: Request, layer: Layer, site: Site) -> Row:
         prepare_ms=milli(case.prepare_s),
         gflop=shape.flops / 1e9,
         gflop_true=shape.flops_true / 1e9,
+        gflop_executed=case.flops / 1e9 if case.flops else None,
+        ceiling_gflops=site.tops.multiply_add / 1e9,
+        ceiling_gbs=site.tops.bandwidth / 1e9,
+        phases=phases_cell({name: 1e3 * seconds for name, seconds in case.phases.items()}),
         bytes_min=case.problem.bytes_min,
         workspace_bytes=case.workspace_bytes,
         prepared_bytes=case.prepared_bytes,
@@ -251,7 +259,7 @@ def times(case: Case, kind: str, tops: Ceilings) -> dict[str, Any]:
         "sm_mhz": _median_of(sample.sm_mhz for sample in case.samples),
         "joule": case.joule,
         "gflops": flops / 1e9,
-        "percent_of_peak": 100 * flops / tops.flops,
+        "percent_of_peak": 100 * flops / tops.product,
         "gbs": case.problem.bytes_min / headline / 1e9,
     }
     return columns

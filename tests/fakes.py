@@ -43,6 +43,7 @@ class FakeDevice:
     xp: Any = np
     caches: tuple[str, ...] = ("hot", "cold")
     cache_bytes: int = 1 << 20
+    core_cache_bytes: int = 1 << 18
     clock: float = 0.0
     log: list[tuple[str, float]] = field(default_factory=list)  # (algorithm, seconds it took) of each call
 
@@ -63,6 +64,9 @@ class FakeDevice:
 
     def flops_peak(self, precision: str) -> float:
         return 1e9
+
+    def multiply_add_peak(self, precision: str) -> float | None:
+        return None
 
     def bandwidth_peak(self) -> float:
         return 1e9
@@ -258,11 +262,11 @@ FACTS = dict.fromkeys(("os", "python", "numpy", "blas", "cupy", "cuda", "driver"
 
 
 def swept(device: FakeDevice, *algorithms: Algorithm, shape: str = ONE, precision: str = "float32", budget: float = 1.0,
-          cache: str = "hot") -> list[Row]:  # fmt: skip
+          cache: str = "hot", phases: bool = False) -> list[Row]:  # fmt: skip
     """The rows that a sweep of one shape makes."""
     problem = parse_shape(shape)
     layer = Layer(shape, problem)
-    request = Request("shape", [layer], algorithms, 0, precision, cache, Budget(budget), 1, "test")
+    request = Request("shape", [layer], algorithms, 0, precision, cache, Budget(budget), 1, "test", phases)
     facts: dict[str, Any] = {**FACTS, "device": device.kind, "hardware": device.hardware, "threads": device.threads}
-    site = Site(facts, Ceilings(1e9, 1e9))
+    site = Site(facts, Ceilings(1e9, 2e9, 3e9))
     return [made for made, _ in measure_layer(request, layer, algorithms, device, site, Silent())]

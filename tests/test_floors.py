@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -16,17 +18,28 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     "_version": 0, "shapes": 0, "stats": 0, "units": 0,
     "layers": 1, "problem": 1, "reference": 1,
-    "devices": 2,
+    "devices": 2, "vector": 2,
     "algorithms": 3,
     "measure": 4, "machine": 4, "process": 4,
     "results": 5,
-    "sweep": 6, "bench": 6, "worker": 6, "gate": 6, "report": 6,
+    "sweep": 6, "bench": 6, "worker": 6, "gate": 6, "report": 6, "bench_cpu": 6,
     "verify": 7, "listing": 7, "console": 7, "options": 7, "cli": 7, "cli_gate": 7, "cli_duel": 7, "__main__": 7,
 }  # fmt: skip
-HEAVY = {"numpy", "numba", "scipy", "pandas", "matplotlib", "cupy", "cupyx", "torch", "rich", "typer", "threadpoolctl"}
+HEAVY = {
+    "numpy", "numba", "llvmlite", "scipy", "pandas", "matplotlib", "cupy", "cupyx", "torch", "rich", "typer",
+    "threadpoolctl",
+}  # fmt: skip
 ALLOWED = {
     "direct/loops.py": {"numpy", "numba"},
     "gemm/stretch.py": {"numpy", "numba"},
+    "fused/dft.py": {"numpy"},
+    "fused/stages.py": {"numpy"},
+    "fused/toom.py": {"numpy"},
+    "vector/build.py": {"llvmlite"},
+    "vector/code.py": {"llvmlite"},
+    "vector/launch.py": {"numba", "llvmlite"},
+    "vector/numbers.py": {"llvmlite"},
+    "vector/team.py": {"llvmlite"},
     "cli.py": {"typer"},
     "options.py": {"typer"},
     "cli_gate.py": {"typer"},
@@ -34,7 +47,7 @@ ALLOWED = {
 }
 ONLY_TABLES = {"_version", "shapes", "stats", "units", "layers", "problem", "results"}  # what gate and report may know
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
-PRINTERS = {"cli.py", "console.py", "listing.py", "verify.py", "gate/selftest.py"}
+PRINTERS = {"cli.py", "console.py", "listing.py", "verify.py", "gate/selftest.py", "bench_cpu/__main__.py"}
 
 
 def name_of(path: Path) -> str:
@@ -76,7 +89,7 @@ def own_imports(path: Path, late: bool = True) -> set[str]:
     return found
 
 
-COMMANDS = {"gate.selftest": 7}  # run by `python -m`, on the top floor though they lie in a package
+COMMANDS = {"gate.selftest": 7, "bench_cpu.__main__": 7}  # run by `python -m`: the top floor, in a package
 
 
 def floor(module: str) -> int:
@@ -109,6 +122,12 @@ def test_heavy_libraries_come_in_late(path: Path) -> None:
     allowed = next((names for end, names in ALLOWED.items() if relative.endswith(end)), set())
     heavy = {name.partition(".")[0] for name in imports(path, late=False)} & HEAVY
     assert heavy <= allowed
+
+
+def test_the_table_of_algorithms_loads_nothing_heavy() -> None:
+    late = f"import sys, convbench.algorithms as a; a.built_in(); print({HEAVY!r} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_measuring_knows_no_algorithm() -> None:

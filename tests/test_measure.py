@@ -307,11 +307,13 @@ def test_numbers_of_a_row() -> None:
             device.clock += TICK
             y[...] = x * w
 
-        return Plan(run, workspace=7, note="how")
+        return Plan(run, workspace=7, note="how", flops=64)
 
     (row,) = swept(device, Algorithm("a.b", on={"cpu": plan}), shape=word)
     assert (row.status, row.note, row.workspace_bytes, row.prepared_bytes) == ("ok", "how", 7, 0)
     assert row.gflop == row.gflop_true == 32e-9
+    assert (row.gflop_executed, row.ceiling_gflops, row.ceiling_gbs) == (64e-9, 2.0, 3.0)
+    assert row.phases == ""
     assert row.bytes_min == 4 * (16 + 1 + 16)
     assert row.gflops == pytest.approx(32e-9 / TICK)
     assert row.percent_of_peak == pytest.approx(100 * 32 / TICK / 1e9)

@@ -78,7 +78,8 @@ def check_files(paths: Sequence[Path]) -> None:
 
 
 def test_every_chart_is_made_with_units_and_without_paths(tmp_path: Path) -> None:
-    paths = write_report({"/somewhere/else/sample.csv": rows()}, tmp_path / "a" / "charts")
+    told = rows(gflop_executed=0.1, ceiling_gflops=250.0, ceiling_gbs=20.0)
+    paths = write_report({"/somewhere/else/sample.csv": told}, tmp_path / "a" / "charts")
     check_files(paths)
     names = [name for name, _, _ in CHARTS if name != "comparison"]
     assert [p.name for p in paths] == [f"{n}.{s}" for n in names for s in ("svg", "png")] + ["report.md"]
@@ -86,6 +87,7 @@ def test_every_chart_is_made_with_units_and_without_paths(tmp_path: Path) -> Non
     for name, words in {
         "time": ("time of a call, ms", "95 % interval", "AMD EPYC", "2 threads", "float32"),
         "gflops": ("effective GFLOP/s", "measured peak 200 GFLOP/s"),
+        "roofline": ("executed GFLOP/s", "multiply-adds 250 GFLOP/s, memory 20 GB/s", "conv2", "winograd.f10"),
         "memory": ("bytes", "MB", "the input x itself"),
         "accuracy": ("tolerance of float32: 1e-5", "winograd.f10", "ref"),
         "slowdown": ("conv2", "winograd.f10", "1.00", "26"),

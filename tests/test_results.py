@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,19 @@ from fakes import QUICK_COMMAND, convbench, row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convbench.results import COLUMNS, SAMPLE_COLUMNS, STATUSES, ResultsError, Row, Writer, cell, read, writer
+from convbench.results import (
+    COLUMNS,
+    SAMPLE_COLUMNS,
+    STATUSES,
+    ResultsError,
+    Row,
+    Writer,
+    cell,
+    phases_cell,
+    read,
+    writer,
+)
+from convbench.results.schema import LATER
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -37,6 +49,7 @@ def any_row() -> st.SearchStrategy[Row]:
     columns = {f.name: TYPES[str(f.type)] for f in fields(Row)}
     columns["status"] = st.sampled_from(STATUSES)
     columns["time_ms"] = st.floats(5e-324, 1e300)
+    columns["phases"] = st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e9)).map(phases_cell)
     columns["error"] = columns["error_max"] = st.none() | FLOATS | st.just(math.inf)
     return st.builds(Row, **columns)
 
@@ -141,6 +154,8 @@ def damage(path: Path, line: int, column: str, text: str) -> None:
         ("status", "OK", "'OK' is not one of ok, unsupported"),
         ("status", "fine", "'fine' is not one of ok"),
         ("error", "small", "'small' is not a number"),
+        ("phases", "a=1;b", "'b' is not name=ms"),
+        ("phases", "a=quick", "'a=quick' is not name=ms"),
     ],
 )
 def test_a_bad_cell(tmp_path: Path, column: str, text: str, reason: str) -> None:
@@ -164,6 +179,40 @@ def test_a_missing_and_a_surplus_cell(tmp_path: Path) -> None:
         with pytest.raises(ResultsError) as caught:
             read(path)
         assert str(caught.value).startswith(f"{path}, line 3: {count} cells instead of {len(COLUMNS)}")
+
+
+def without(path: Path, *columns: str) -> None:
+    """Take columns out of a file (no cell of these files holds a comma)."""
+    places = [COLUMNS.index(column) for column in columns]
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    path.write_text("".join(",".join(c for i, c in enumerate(cells) if i not in places) + "\n" for cells in lines))
+
+
+@pytest.mark.parametrize("columns", [sorted(LATER), ["phases"], ["ceiling_gbs", "gflop_executed"]])
+def test_a_file_from_before_a_column_was_added_is_read(tmp_path: Path, columns: list[str]) -> None:
+    full = row(gflop_executed=2.0, ceiling_gflops=3.0, ceiling_gbs=4.0, phases="a=1")
+    path = written(tmp_path, full, row(algo="b.b"))
+    without(path, *columns)
+    absent: dict[str, Any] = {name: "" if name == "phases" else None for name in columns}
+    assert read(path) == [replace(full, **absent), row(algo="b.b")]
+    with pytest.raises(ResultsError, match="choose another --out"):
+        Writer(path)
+
+
+@pytest.mark.parametrize("column", ["run", "gflops", "commit"])
+def test_a_file_that_lacks_another_column_is_refused(tmp_path: Path, column: str) -> None:
+    path = written(tmp_path)
+    without(path, "phases", column)
+    with pytest.raises(ResultsError, match=r"line 1: .*not a convbench results file of this version"):
+        read(path)
+
+
+def test_phases_in_a_cell() -> None:
+    phases = {"input transform": 0.31, "products": 2.10000004}
+    text = phases_cell(phases)
+    assert text == "input transform=0.31;products=2.1"
+    assert row(phases=text).phase_ms == {"input transform": 0.31, "products": 2.1}
+    assert row().phase_ms == {}
 
 
 def test_every_truncation_is_noticed(tmp_path: Path) -> None:

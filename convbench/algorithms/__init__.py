@@ -15,7 +15,17 @@ from types import ModuleType
 from convbench.algorithms.base import Algorithm
 
 # Each of these modules has a list ALGORITHMS. The order is that of tables and charts.
-TABLE = ("gemm.im2col", "gemm.panel", "fft.full", "fft.tiled", "winograd", "direct.naive", "direct.blocked")
+TABLE = (
+    "gemm.im2col",
+    "gemm.panel",
+    "gemm.gemv",
+    "fft.full",
+    "fft.tiled",
+    "winograd",
+    "direct.naive",
+    "direct.blocked",
+    "library.torch",
+)
 ENTRY_POINTS = "convbench.algorithms"
 
 

@@ -19,18 +19,38 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """How a library with arrays of its own is reached; for the family `library` alone, and never timed.
+
+    stage(x) is x in the library's layout, made anew whenever x has changed: `run` is then given it in x's stead.
+    collect(result, y) copies what that same call of `run` returned into y; it is called where the answer is checked.
+    """
+
+    stage: Callable[[Any], Any]
+    collect: Callable[[Any, Any], None]
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that could be done before the data arrive.
 
     run(x, prepared_w, y) fills y [N, K, P, Q] from x [N, C, H, W]; it must not change x or w, and is all that is timed.
     prepare(w) -> prepared_w does the work that depends on the filters [K, C / groups, R, S] alone (timed apart).
     workspace is the number of bytes it holds or takes beyond x, w, y and prepared_w. note goes into the result's row.
+    flops is what one call executes itself: 2 for each multiply-add of its products and transforms, 0 where not stated.
+    phases(x, prepared_w, y) does what run does, and returns the seconds of each phase by name, in order: on a GPU it
+    waits for the device between them. It is measured apart from the timed samples.
+    foreign is for libraries whose calls allocate their own result: run(staged x, prepared_w, y) then returns it and
+    leaves y alone. What it stages counts as workspace; what the library allocates cannot be measured, so no peak is.
     """
 
     run: Callable[[Any, Any, Any], Any]
     prepare: Callable[[Any], Any] = lambda w: w
     workspace: int = 0
     note: str = ""
+    flops: int = 0
+    phases: Callable[[Any, Any, Any], Mapping[str, float]] | None = None
+    foreign: Foreign | None = None
 
 
 PlanFunction = Callable[[Problem, Device], Plan]

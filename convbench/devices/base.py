@@ -35,6 +35,7 @@ class Device(Protocol):
     xp: Any  # numpy, or cupy
     caches: tuple[str, ...]  # cache states it can time in; the first is the default
     cache_bytes: int  # the last-level cache
+    core_cache_bytes: int  # the cache one core has to itself (0 on a GPU)
 
     def now(self) -> float:
         """Seconds on the clock that budgets are kept by."""
@@ -56,8 +57,12 @@ class Device(Protocol):
         """FLOP/s of a large matrix product, measured now."""
         ...
 
+    def multiply_add_peak(self, precision: str) -> float | None:
+        """FLOP/s of multiply-adds on registers alone, measured now; None where only `flops_peak` is known."""
+        ...
+
     def bandwidth_peak(self) -> float:
-        """Bytes/s (read and written) of a large copy, measured now."""
+        """Bytes/s from memory, measured now on arrays several times as large as the last-level cache."""
         ...
 
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:

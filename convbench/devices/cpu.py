@@ -25,6 +25,7 @@ MANY = 128  # products, between the largest Winograd tile of one group (121) and
 SHARES = 4  # parts a thread of a stack of products: fine enough to even out, coarse enough to cost nothing
 PEAK_SECONDS = 0.5  # for each ceiling
 DEFAULT_CACHE = 32 << 20  # where the system does not say
+DEFAULT_CORE_CACHE = 512 << 10
 
 
 class Cpu:
@@ -40,6 +41,7 @@ class Cpu:
         self.threads = threads
         self.hardware = cpu_name()
         self.cache_bytes = last_level_cache()
+        self.core_cache_bytes = core_cache()
         self._limit_threads()
 
     def _limit_threads(self) -> None:
@@ -96,14 +98,20 @@ class Cpu:
         out = self.xp.empty_like(a)
         return 2 * PEAK_SIZE**3 / self._best(lambda: self.xp.matmul(a, a, out=out))
 
+    def multiply_add_peak(self, precision: str) -> float | None:
+        """The best of many calls of a kernel that touches nothing but registers; None in float64, which it has not."""
+        from convbench.vector.peak import multiply_add_peak
+
+        return multiply_add_peak(self.threads, PEAK_SECONDS) if precision == "float32" else None
+
     def bandwidth_peak(self) -> float:
-        """The best of several copies, by all threads, between arrays of four times the last-level cache."""
-        elements = 4 * self.cache_bytes // 8 // self.threads
-        source = self.xp.ones((self.threads, elements))
-        target = self.xp.empty_like(source)
-        copy = self.xp.copyto
-        best = self._best(lambda: self.parallel(lambda i, thread: copy(target[i], source[i]), self.threads))
-        return 2 * source.nbytes / best
+        """The best of several searches for the largest of four times the last-level cache in numbers, by all threads.
+
+        Of NumPy's reductions this one (and a BLAS dot product) reads the fastest; a sum has to wait for its additions.
+        """
+        source = self.xp.ones((self.threads, 4 * self.cache_bytes // 8 // self.threads))
+        best = self._best(lambda: self.parallel(lambda i, thread: source[i].max(), self.threads))
+        return source.nbytes / best
 
     def _best(self, call: Call) -> float:
         call()
@@ -243,12 +251,26 @@ def physical_cores() -> int:
 
 def last_level_cache() -> int:
     """Bytes of the largest cache of the first CPU."""
-    sizes = []
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = path.read_text().strip()
-        units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-        sizes.append(int(text.rstrip("KMG")) * units.get(text[-1], 1))
-    return max(sizes, default=DEFAULT_CACHE)
+    return max(_cache_sizes().values(), default=DEFAULT_CACHE)
+
+
+def core_cache() -> int:
+    """Bytes of the first CPU's second-level cache."""
+    return _cache_sizes().get(2, DEFAULT_CORE_CACHE)
+
+
+def _cache_sizes() -> dict[int, int]:
+    """Bytes by level (the larger of two of one level), where the system tells."""
+    sizes: dict[int, int] = {}
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, text = int((index / "level").read_text()), (index / "size").read_text().strip()
+            size = int(text.rstrip("KMG")) * units.get(text[-1], 1)
+        except (OSError, ValueError):
+            continue
+        sizes[level] = max(size, sizes.get(level, 0))
+    return sizes
 
 
 def _stolen_ticks() -> int:

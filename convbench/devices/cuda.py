@@ -77,6 +77,7 @@ class Cuda:
         gpu = cupy.cuda.Device()
         self.hardware = cupy.cuda.runtime.getDeviceProperties(gpu.id)["name"].decode()
         self.cache_bytes = int(gpu.attributes["L2CacheSize"])
+        self.core_cache_bytes = 0
         self._nvml = open_nvml(gpu.pci_bus_id)
         self._enqueue_s: WeakKeyDictionary[Call, float] = WeakKeyDictionary()
 
@@ -129,8 +130,11 @@ class Cuda:
         out = self.xp.empty_like(a)
         return 2 * PEAK_SIZE**3 / self._best(lambda: self.xp.matmul(a, a, out=out))
 
+    def multiply_add_peak(self, precision: str) -> None:
+        """Not known apart from `flops_peak`."""
+
     def bandwidth_peak(self) -> float:
-        """The best of several copies of COPY_BYTES (a quarter of the free memory where that is less)."""
+        """The best of several copies of COPY_BYTES (or a quarter of the free memory), bytes read and written."""
         free, _ = self.xp.cuda.runtime.memGetInfo()
         source = self.xp.ones(min(COPY_BYTES, free // 4) // 8)
         target = self.xp.empty_like(source)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any, SupportsIndex
 
 from convbench.algorithms.base import Algorithm, Missing, Plan, Unsupported
 from convbench.devices.base import Call, Device, Sample
+from convbench.measure.foreign import UNTIMED, answer, check_foreign, foreign_of, timed_call
+from convbench.measure.phases import phased_call, stated_flops
 from convbench.problem import Problem
 from convbench.reference import Judgement, Truth, judge
 
@@ -46,7 +48,11 @@ class Case:
     loops: int = 1
     hot_s: float | None = None
     joule: float | None = None
+    flops: int = 0  # that one call executes; 0: not stated
+    phases: dict[str, float] = field(default_factory=dict)  # seconds of each, where they were asked for
+    split: Callable[[], Mapping[str, float]] | None = None  # `call`, telling the seconds of its phases
     call: Call | None = None  # on the operands themselves, into `output`
+    answer: Call | None = None  # the same with a foreign plan's untimed edges: what is checked
     output: Any = None
     calls: list[Call] = field(default_factory=list)  # what is timed, in turn: `call`, or (cold) one a copy
 
@@ -62,7 +68,7 @@ class Case:
 
     def release(self) -> None:
         """Let go of arrays and plans."""
-        self.call = self.output = None
+        self.call = self.answer = self.output = self.split = None
         self.calls = []
 
     @property
@@ -79,13 +85,18 @@ def operands(problem: Problem, device: Device, seed: int) -> Operands:
     return Operands(problem, device.put(x), device.put(w), x, w, truth(x, w, problem.shape, seed))
 
 
-def open_case(algorithm: Algorithm, data: Operands, device: Device, cache: str, weigh: bool = True) -> Case:
+def open_case(
+    algorithm: Algorithm, data: Operands, device: Device, cache: str, weigh: bool = True, phases: bool = False
+) -> Case:
     """Plan, prepare, run once on poisoned output and check; any failure becomes the case's status and note.
 
-    weigh: also measure the peak memory, in a pass of its own, with a second plan.
+    weigh: also measure the peak memory, in a pass of its own, with a second plan (not of a foreign one).
+    phases: keep what measures them.
     """
     case = Case(algorithm, data.problem)
     guarded(case, lambda: _open(case, data, device, cache, weigh))
+    if not phases:
+        case.split = None
     return case
 
 
@@ -119,22 +130,25 @@ def _open(case: Case, data: Operands, device: Device, cache: str, weigh: bool) -
     begin = device.now()
     plan = _plan(algorithm, problem, device)
     planned = device.now() - begin
-    case.note, case.workspace_bytes = plan.note, index(plan.workspace)
+    case.note, case.workspace_bytes, case.flops = plan.note, index(plan.workspace), index(stated_flops(plan))
     prepared, case.prepare_s = _prepare(plan, data.w, device)
     case.prepared_bytes = held_bytes(prepared, data.w)
 
     y = device.empty(problem.shape.y_shape, problem.precision)
     begin = device.now()
     poison(y)
-    plan.run(data.x, prepared, y)
+    answer(plan, data.x, prepared, y)
     case.judgement = judge(device.get(y), data.truth)  # get() waits for the device
     case.first_s = planned + device.now() - begin
     check(case, data, device)
-    case.output, case.call = y, _call(plan, data.x, prepared, y)
-    case.calls = [case.call]
+    case.output, case.call = y, timed_call(plan, data.x, prepared, y)
+    case.answer = lambda: answer(plan, data.x, prepared, y)
+    case.calls, case.split = [case.call], phased_call(plan, data.x, prepared, y)
     if cache == "cold" and device.kind == "cpu":
         _spread_over_copies(case, plan, data, device)
-    if weigh:
+    if foreign_of(plan):
+        case.add_note(UNTIMED)
+    elif weigh:
         case.peak_bytes = _weigh(algorithm, data, device)
         restore_operands(case, data, device)
 
@@ -147,6 +161,9 @@ def _plan(algorithm: Algorithm, problem: Problem, device: Device) -> Plan:
         raise TypeError(f"the note of {algorithm.name}'s plan is a {type(plan.note).__name__}, not a text")
     if not isinstance(plan.workspace, SupportsIndex) or index(plan.workspace) < 0:
         raise TypeError(f"the workspace of {algorithm.name}'s plan is {plan.workspace!r}, not a number of bytes")
+    if not isinstance(stated_flops(plan), SupportsIndex) or index(stated_flops(plan)) < 0:
+        raise TypeError(f"the flops of {algorithm.name}'s plan are {plan.flops!r}, not a whole number")
+    check_foreign(algorithm, plan)
     return plan
 
 
@@ -203,16 +220,12 @@ def changed_operands(data: Operands, device: Device, sign: int = 1) -> list[str]
     return changed
 
 
-def _call(plan: Plan, x: Any, prepared: Any, y: Any) -> Call:
-    return lambda: plan.run(x, prepared, y)
-
-
 def _spread_over_copies(case: Case, plan: Plan, data: Operands, device: Device) -> None:
     """Cold cache on a CPU: calls rotate over copies of all operands, twice the last-level cache in all."""
     held = data.problem.bytes_min + (case.prepared_bytes or 0)
     for _ in range(min(1000, -(-2 * device.cache_bytes // held))):
         y = device.empty(data.problem.shape.y_shape, data.problem.precision)
-        case.calls.append(_call(plan, device.put(data.x), plan.prepare(device.put(data.w)), y))
+        case.calls.append(timed_call(plan, device.put(data.x), plan.prepare(device.put(data.w)), y))
 
 
 def _weigh(algorithm: Algorithm, data: Operands, device: Device) -> int:

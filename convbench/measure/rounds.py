@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from convbench.devices.base import Device, Sample
-from convbench.measure.case import Case, Operands, changed_operands, check, guarded
+from convbench.measure.case import Case, Operands, changed_operands, check, guarded, poison
+from convbench.measure.phases import UNMEASURED, measure_phases
 from convbench.measure.rules import Budget, has_converged, is_done, is_warm, loops_for, turn_is_over
 from convbench.reference import judge
 
@@ -89,22 +90,40 @@ def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> N
 
 
 def finish(case: Case, data: Operands, device: Device) -> None:
-    """After the last sample: hot time and energy where the device has them, and a second check of the answer.
+    """After the last sample: hot time, energy and phases where there are any, and a second check of the answer.
 
     The check is on -x, whose answer is -y, and on an output that is full already: who remembers an answer is found out.
     """
     if not case.alive:
         return
     assert case.call is not None
+    assert case.answer is not None
     case.hot_s, case.joule = device.time_hot(case.call), device.joules(case.call)
+    split_up(case, data, device)
     changed_operands(data, device)  # by whom, nobody can tell any more
     data.x[...] = -data.x
-    case.call()
+    case.answer()
     first = case.judgement
     case.judgement = judge(-device.get(case.output), data.truth)
     check(case, data, device, sign=-1)
     if case.status == "wrong" and first is not None and first.error <= case.algorithm.tolerance_for(data.problem):
         case.add_note("right in the first call, wrong after the timed ones")
+
+
+def split_up(case: Case, data: Operands, device: Device) -> None:
+    """Measure the phases where the case has kept what tells them; a fault costs the phases, never the case's time."""
+    if not case.split:
+        return
+    poison(case.output)
+    phases, fault = measure_phases(case.split, device)
+    if not fault:
+        error = judge(device.get(case.output), data.truth).error
+        if not error <= case.algorithm.tolerance_for(data.problem):
+            fault = f"what they compute has an error of {error:.1e}"
+    if fault:
+        case.add_note(f"{UNMEASURED}: {fault}")
+    else:
+        case.phases = phases
 
 
 def converged(case: Case) -> bool:

@@ -10,6 +10,7 @@ from convbench.report.accuracy import accuracy_chart
 from convbench.report.charts import comparison_chart, memory_chart, throughput_chart, time_chart
 from convbench.report.heatmap import heat_chart
 from convbench.report.network import network_chart
+from convbench.report.roofline import roofline_chart
 from convbench.report.series import Series, gather
 from convbench.report.tables import page
 from convbench.results import ResultsError, Row
@@ -20,8 +21,9 @@ CHARTS: list[tuple[str, str, Callable[[Sequence[Series]], Any | None]]] = [
     ("slowdown", "Times slower than the layer's best", heat_chart),
     ("network", "Whole network, each family and the best of each layer", network_chart),
     ("gflops", "Effective GFLOP/s and the measured peak", throughput_chart),
+    ("roofline", "Executed GFLOP/s under the machine's ceilings", roofline_chart),
     ("memory", "Workspace and peak memory", memory_chart),
-    ("accuracy", "Accuracy against speed", accuracy_chart),
+    ("accuracy", "Accuracy, against speed and by layer", accuracy_chart),
     ("comparison", "The best of each layer, side by side", comparison_chart),
 ]
 

@@ -1,148 +1,160 @@
-"""Accuracy against speed: a scatter with a name at every algorithm's mark, and the tolerance as a line."""
+"""Accuracy: against speed, a name at every algorithm's mark; and layer by layer, beside the library's own error."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convbench.problem import PRECISIONS
 from convbench.report import style
-from convbench.report.charts import left_out
-from convbench.report.series import Series, algorithms, common, counted, time_of
+from convbench.report.charts import PANEL, dots, key, left_out, panels
+from convbench.report.places import name_marks
+from convbench.report.series import LIBRARY, Series, algorithms, common, counted, time_of
+from convbench.results import Row
 from convbench.stats import geometric_mean
 
 LEAST_ERROR = 1e-17  # below float64's rounding: where an error of 0 is drawn on a logarithmic axis
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
-Spot = tuple[float, float]  # x, y in pixels
-DISTANCES = (6, 9, 14, 20, 28, 38, 50, 65, 82, 100, 120)  # of a name from its mark, points
-DIRECTIONS = [
-    (1, 0),
-    (-1, 0),
-    (0, 1),
-    (0, -1),
-    *((math.cos(a * math.pi / 8), math.sin(a * math.pi / 8)) for a in range(16)),
-]
-LEADER = 11  # points: a name farther away gets a line to its mark
+SCATTER, SCATTERS = 4.6, 3.9  # inches of the panel; of each of several
+NAMED = 16  # names the scatter has room for
+TICKS = ("-", (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # of the library's algorithms, in turn
+Points = dict[str, list[tuple[float, float]]]
 
 
 def accuracy_chart(series: Sequence[Series]) -> Any:
-    """Error against slowdown, geometric means over the layers; the layers themselves as faint marks."""
-    looks = style.looks(algorithms(series, only_ok=True))
+    """Error against slowdown, geometric means over the layers; then the error of each layer. The library's as lines."""
+    names = algorithms(series, only_ok=True)
+    looks = style.looks(names)
+    library = [name for name in names if name.partition(".")[0] == LIBRARY]
+    own = {name: look for name, look in looks.items() if name not in library}
+    by_layer = panels(series, len(own)) if own else []
     facts = (
-        f"{common(series)}\nMarks: geometric mean over the layers an algorithm has a valid result for; faint: each "
-        f"layer. Best is lower left.{left_out(series)}"
+        f"{common(series)}\nAgainst float64. Upper part: geometric mean over the layers an algorithm has a valid "
+        f"result for; faint: each layer; best is lower left. Lower part: each layer.{left_out(series)}"
     )
-    fig, axes = style.figure("Accuracy against speed", facts, [4.6 if len(series) == 1 else 3.9] * len(series))
+    if library:
+        facts += " Grey lines: the library's own error."
+    heights = [SCATTER if len(series) == 1 else SCATTERS] * len(series) + [PANEL] * len(by_layer)
+    fig, axes = style.figure("Accuracy, against speed and by layer", facts, heights)
     points = {one.label: _points(one) for one in series}
     everything = [p for by_algo in points.values() for ps in by_algo.values() for p in ps]
-    for ax, one in zip(axes.flat, series, strict=True):
-        tolerance = PRECISIONS[one.first.precision].tolerance if one.first.precision in PRECISIONS else None
-        errors = [error for _, error in everything] + ([tolerance] if tolerance else [])
-        style.log_scale(ax.xaxis, 0.85, max([slow for slow, _ in everything] + [5]))
-        style.log_scale(ax.yaxis, min(errors, default=1e-7), 1.6 * max(errors, default=1e-5), style.power)
-        ax.grid()
-        ax.set_ylabel("error  ‖y − ref‖ / ‖ref‖")
-        ax.set_title(one.label)
-        if tolerance:
-            ax.axhline(tolerance, color=style.DARK, linewidth=1.3, linestyle=(0, (5, 2)))
-            note = f"tolerance of {one.first.precision}: {style.power(tolerance)}"
-            ax.annotate(
-                note, (0.995, tolerance), (0, 3), ax.get_yaxis_transform(), "offset points", ha="right", fontsize=9
-            )
-        for algo, own in points[one.label].items():
-            ax.plot(*zip(*own, strict=True), zorder=2, alpha=0.3, **looks[algo].marks(3.6))
-    axes.flat[-1].set_xlabel("time, × the layer's best (1 = fastest)")
+    slowest = max([slow for slow, _ in everything] + [5])
+    errors = [error for _, error in everything] + [t for one in series if (t := _tolerance(one))]
+    scatters, below = axes.flat[: len(series)], axes.flat[len(series) :]
+    for ax, one in zip(scatters, series, strict=True):
+        style.log_scale(ax.xaxis, 0.85, slowest)
+        _scatter(ax, one, points[one.label], looks, errors)
+        ax.set_xlabel("time, × the layer's best (1 = fastest)")
+    for ax, (one, title, layers) in zip(below, by_layer, strict=True):
+        _layers(ax, one, layers, own, library, errors)
+        ax.set_title(title)
+    key(fig, own, [(_tick(place), name) for place, name in enumerate(library)])
     fig.draw_without_rendering()  # the panels get their places, so that names can be placed by pixels
-    for ax, one in zip(axes.flat, series, strict=True):
-        _name_marks(ax, points[one.label], looks, len(one.layers))
+    for ax, one in zip(scatters, series, strict=True):
+        _name(ax, one, points[one.label], looks)
     return fig
 
 
-def _points(one: Series) -> dict[str, list[tuple[float, float]]]:
+def _tolerance(one: Series) -> float | None:
+    return PRECISIONS[one.first.precision].tolerance if one.first.precision in PRECISIONS else None
+
+
+def _points(one: Series) -> Points:
     """For each algorithm (times slower than the layer's best, error) of its layers."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: Points = {}
     for layer in one.layers:
         ranked = one.ranked(layer)
         for row in ranked:
-            if row.error is not None and row.error == row.error:
-                slower = time_of(row) / time_of(ranked[0])
-                found.setdefault(row.algo, []).append((slower, max(row.error, LEAST_ERROR)))
+            error = _error(row)
+            if error:
+                found.setdefault(row.algo, []).append((time_of(row) / time_of(ranked[0]), error))
     return found
 
 
-def _name_marks(
-    ax: Any, points: dict[str, list[tuple[float, float]]], looks: dict[str, style.Look], layers: int
-) -> None:
-    """The large marks, and beside each its name where nothing else stands."""
-    import numpy as np
-    from matplotlib.textpath import TextPath
+def _error(row: Row) -> float | None:
+    """The error as it is drawn."""
+    return max(row.error, LEAST_ERROR) if row.error is not None and row.error == row.error else None
 
-    means = {
+
+def _means(points: Points) -> dict[str, tuple[float, float]]:
+    return {
         algo: (geometric_mean([slower for slower, _ in own]), geometric_mean([error for _, error in own]))
         for algo, own in points.items()
     }
-    for algo, mean in means.items():
+
+
+def named(means: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Whose marks get a name: where there is no room for all, those that nobody beats in both, and each family's best.
+
+    The library's are named in any case.
+    """
+    if len(means) <= NAMED:
+        return list(means)
+    front = [
+        algo for algo, (slow, error) in means.items() if not any(s < slow and e < error for s, e in means.values())
+    ]
+    families = {algo.partition(".")[0] for algo in means}
+    best = [min((algo for algo in means if algo.partition(".")[0] == f), key=lambda a: means[a]) for f in families]
+    return [algo for algo in means if algo in front or algo in best or algo.partition(".")[0] == LIBRARY]
+
+
+def _tick(place: int) -> Any:
+    """The legend's line of the library's algorithm number `place`."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **_line(place))
+
+
+def _line(place: int) -> dict[str, Any]:
+    return {"color": style.LOOKS[LIBRARY][0], "linewidth": 1.6, "linestyle": TICKS[place % len(TICKS)]}
+
+
+def _errors(ax: Any, one: Series, errors: Sequence[float]) -> None:
+    """The logarithmic axis of errors, the same in all panels, with the tolerance."""
+    style.log_scale(ax.yaxis, min(errors, default=1e-7), 1.6 * max(errors, default=1e-5), style.power)
+    ax.set_ylabel("error  ‖y − ref‖ / ‖ref‖")
+    if tolerance := _tolerance(one):
+        ax.axhline(tolerance, color=style.DARK, linewidth=1.3, linestyle=(0, (5, 2)))
+        note = f"tolerance of {one.first.precision}: {style.power(tolerance)}"
+        ax.annotate(note, (0.995, tolerance), (0, 3), ax.get_yaxis_transform(), "offset points", ha="right", fontsize=9)
+
+
+def _scatter(ax: Any, one: Series, points: Points, looks: dict[str, style.Look], errors: Sequence[float]) -> None:
+    _errors(ax, one, errors)
+    ax.grid()
+    ax.set_title(one.label)
+    for algo, own in points.items():
+        ax.plot(*zip(*own, strict=True), zorder=2, alpha=0.3, **looks[algo].marks(3.6))
+    for algo, mean in _means(points).items():
         ax.plot(*mean, zorder=5, **looks[algo].marks(9))
-    pixel = ax.figure.dpi / 72  # one point
-    spots = {}
-    for algo, mean in means.items():
-        x, y = ax.transData.transform(np.array(mean))
-        spots[algo] = float(x), float(y)
-    frame = ax.get_window_extent()
-    taken: list[Box] = []
-    for algo, (x, y) in sorted(spots.items(), key=lambda item: -item[1][1]):
-        own = len(points[algo])
-        text = style.elided(algo, 26) + (f" ({own} of {counted(layers, 'layer')})" if own < layers else "")
-        size = TextPath((0, 0), text, size=9).get_extents().width * pixel + 2 * pixel, 11 * pixel
-        others = [spot for name, spot in spots.items() if name != algo]
-        marks = [_around(spot, 5 * pixel) for spot in others]
-        box, leader = _free_place(
-            (x, y), size, [*taken, *marks], others, (frame.x0, frame.y0, frame.x1, frame.y1), pixel
-        )
-        taken.append(box)
-        at = ((box[0] + box[2]) / 2 - x) / pixel, ((box[1] + box[3]) / 2 - y) / pixel
-        label = ax.annotate(
-            text, means[algo], at, textcoords="offset points", ha="center", va="center", fontsize=9, zorder=6,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
-            arrowprops={"arrowstyle": "-", "color": style.GREY, "linewidth": 0.8, "shrinkB": 4} if leader else None,
-        )  # fmt: skip
-        label.set_in_layout(False)
+        if algo.partition(".")[0] == LIBRARY:
+            ax.axhline(mean[1], color=looks[algo].colour, linewidth=0.9, alpha=0.55, zorder=1)
 
 
-def _free_place(
-    spot: Spot, size: Spot, taken: Sequence[Box], others: Sequence[Spot], frame: Box, pixel: float
-) -> tuple[Box, bool]:  # fmt: skip
-    """The nearest place for a name that overlaps the least and stays in the frame, and whether it needs a line."""
-    (x, y), (width, height) = spot, size
-    best: tuple[float, Box, bool] | None = None
-    for distance, (right, up) in itertools.product(DISTANCES, DIRECTIONS):
-        gap = distance * pixel
-        middle = x + right * (gap + width / 2), y + up * (gap + height / 2)
-        box = (middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
-        leader = _distance(box, spot) > LEADER * pixel
-        cost = sum(_overlap(box, other) for other in [*taken, _around(spot, 5 * pixel)]) + 0.03 * height * gap
-        cost += 1e9 * (box[0] < frame[0] or box[1] < frame[1] or box[2] > frame[2] or box[3] > frame[3])
-        if leader:  # a line should not run through names and marks
-            line = [(x + t * (middle[0] - x), y + t * (middle[1] - y)) for t in (0.2, 0.35, 0.5, 0.65, 0.8)]
-            cost += height**2 * sum(_distance(other, point) == 0 for other in taken for point in line) / 5
-        else:  # without a line it should not read as another mark's name
-            near = [other for other in others if _distance(box, other) < LEADER * pixel]
-            cost += width * height * any(math.dist(middle, other) < math.dist(middle, spot) for other in near) / 4
-        if best is None or cost < best[0]:
-            best = cost, box, leader
-    assert best is not None
-    return best[1:]
+def _layers(
+    ax: Any, one: Series, layers: Sequence[str], looks: dict[str, style.Look], library: Sequence[str],
+    errors: Sequence[float],
+) -> None:  # fmt: skip
+    """One panel: in each layer's band the variants' errors as marks, the library's as lines across it."""
+
+    def point(layer: str, algo: str) -> tuple[float, float, float] | None:
+        row = one.ok(layer, algo)
+        error = _error(row) if row else None
+        return (error, error, error) if error else None
+
+    dots(ax, layers, looks, point)
+    _errors(ax, one, errors)
+    for i, layer in enumerate(layers):
+        for place, algo in enumerate(library):
+            if found := point(layer, algo):
+                ax.hlines(found[0], i - 0.47, i + 0.47, zorder=3, **_line(place))
 
 
-def _around(spot: Spot, half: float) -> Box:
-    return spot[0] - half, spot[1] - half, spot[0] + half, spot[1] + half
-
-
-def _distance(box: Box, spot: Spot) -> float:
-    return math.hypot(max(box[0] - spot[0], spot[0] - box[2], 0), max(box[1] - spot[1], spot[1] - box[3], 0))
-
-
-def _overlap(a: Box, b: Box) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+def _name(ax: Any, one: Series, points: Points, looks: dict[str, style.Look]) -> None:
+    """A name at the large marks, and of how many layers one is the mean where not of all."""
+    names = []
+    means = _means(points)
+    for algo in named(means):
+        mean, own = means[algo], len(points[algo])
+        some = f" ({own} of {counted(len(one.layers), 'layer')})" if own < len(one.layers) else ""
+        names.append((style.elided(algo, 26) + some, mean))
+    name_marks(ax, names, [mean for algo, mean in means.items() if algo not in named(means)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from convbench.report import style
 from convbench.report.series import Series, algorithms, common, time_of
+from convbench.results import times
 
 SHORT = {
     "unsupported": "n/a",
@@ -41,13 +42,17 @@ def heat_chart(series: Sequence[Series]) -> Any:
     pixels = room / columns / cells
     short = {} if pixels >= WORD_PIXELS else SHORT
     facts = f"{common(series)}\nTime over that of the layer's fastest valid algorithm (framed)."
+    versus = any(s.library for s in series)
+    facts += " Last line: the fastest library's time over the best of ours." if versus else ""
     used = {row.status for s in series for row in s.rows}
     words = [f"{mark}: {status}" for status, mark in short.items() if status in used and mark != status]
     facts += f" {', '.join(words)}." if words else ""
-    heights = [ROW * len(names) + 0.75] * (len(shown) // columns)
+    heights = [ROW * (len(names) + versus) + 0.75] * (len(shown) // columns)
     fig, axes = style.figure("Times slower than the layer's best", facts, heights, columns)
     for place, (ax, (one, layers)) in enumerate(zip(axes.flat, shown, strict=True)):
         _table(ax, one, layers, names, pixels, short)
+        if versus:
+            _versus_line(ax, one, layers, len(names))
         ax.set_xlim(-0.5, cells - 0.5)
         ax.set_title(style.elided(one.label, 100 // columns) if layers[0] == one.layers[0] else "", pad=8)
         if place % columns:
@@ -70,7 +75,7 @@ def _table(
 
     colours = matplotlib.colormaps["YlOrBr"]  # grows darker all the way: it reads the same in grey
     for i, layer in enumerate(layers):
-        best = one.best(layer)
+        best = next(iter(one.ranked(layer)), None)
         for j, algo in enumerate(names):
             row = one.table.get((layer, algo))
             if row is None:
@@ -113,6 +118,15 @@ def _table(
     _name_columns(ax, layers, pixels)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+
+
+def _versus_line(ax: Any, one: Series, layers: Sequence[str], place: int) -> None:
+    """Below the squares: the fastest library's time over the best of ours."""
+    for i, layer in enumerate(layers):
+        ax.text(i, place, times(one.versus(one.best(layer))), ha="center", va="center", fontsize=9, fontweight="bold")
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    ax.set_yticks(range(place + 1), [*names, "ours vs library"])
+    ax.set_ylim(place + 0.5, -0.5)
 
 
 def _name_columns(ax: Any, layers: Sequence[str], pixels: float) -> None:

@@ -1,6 +1,7 @@
 """Rewrites what stands between markers in Markdown files, so that no figure and no column list is typed by hand.
 
 `python -m convbench.report.readme README.md results/x.csv` puts the table of a results file into a README,
+`python -m convbench.report.readme README.md results/x/bench-cpu` the comparison with PyTorch in that folder, and
 `python -m convbench.report.readme results/README.md` the list of columns.
 """
 
@@ -14,9 +15,11 @@ from pathlib import Path, PurePath
 
 from convbench.report.series import gather
 from convbench.report.tables import best_table
+from convbench.report.versus import comparison
 from convbench.results import ResultsError, Row, read
+from convbench.results.stack import read_stack
 
-USAGE = "usage: python -m convbench.report.readme README.md results/x.csv | results/README.md"
+USAGE = "usage: python -m convbench.report.readme README.md results/x.csv|folder | results/README.md"
 
 
 def rewrite(readme: Path, csv: Path) -> None:
@@ -34,6 +37,21 @@ def rewrite(readme: Path, csv: Path) -> None:
     replace_between(
         readme, "table", f"{best_table(rows)}\n\nFrom [`{csv.name}`]({link}): {hardware}, commit {commits}."
     )
+
+
+def rewrite_comparison(readme: Path, folder: Path) -> None:
+    """Put the comparison with the fastest library, from all `batch*.csv` and `stack.csv` of a folder, into `readme`.
+
+    It goes between the comparison markers; raises as rewrite does.
+    """
+    files = [path for path in folder.glob("batch*.csv") if not path.name.endswith(".samples.csv")]
+    rows = [row for path in files for row in read(path)]
+    if not any(row.status == "ok" for row in rows):
+        raise ResultsError(f"{folder}: holds no batch*.csv with a row that is ok, so there is nothing to compare")
+    stack = folder / "stack.csv"
+    link = PurePath(os.path.relpath(folder, readme.parent)).as_posix()
+    text = comparison(rows, read_stack(stack) if stack.is_file() else [])
+    replace_between(readme, "comparison", f"{text} From [`{folder.name}`]({link}).")
 
 
 def rewrite_columns(readme: Path) -> None:
@@ -69,7 +87,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{USAGE}\n")
         return 2
     try:
-        if len(arguments) == 2:
+        if len(arguments) == 2 and Path(arguments[1]).is_dir():
+            rewrite_comparison(Path(arguments[0]), Path(arguments[1]))
+        elif len(arguments) == 2:
             rewrite(Path(arguments[0]), Path(arguments[1]))
         else:
             rewrite_columns(Path(arguments[0]))

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import PurePath
 
 from convbench.problem import PRECISIONS
-from convbench.results import FAMILIES, Row
+from convbench.results import FAMILIES, Row, fastest_library, versus
+from convbench.results import LIBRARY as LIBRARY  # what ours is held against, never ranked as ours
 from convbench.shapes import ShapeError, parse_shape
 
 # Rows that differ in one of these are never ranked against one another.
@@ -49,9 +51,23 @@ class Series:
         rows = [r for r in self.rows if r.layer == layer and r.status == "ok" and family in (None, r.family)]
         return sorted(rows, key=time_of)
 
+    def ours(self, layer: str) -> list[Row]:
+        """The same without the libraries of others, unless there is nothing else."""
+        ranked = self.ranked(layer)
+        return [row for row in ranked if row.family != LIBRARY] or ranked
+
     def best(self, layer: str, family: str | None = None) -> Row | None:
-        """The layer's fastest `ok` row."""
-        return next(iter(self.ranked(layer, family)), None)
+        """The layer's fastest `ok` row, of a family or of ours."""
+        return next(iter(self.ranked(layer, family) if family else self.ours(layer)), None)
+
+    @cached_property
+    def library(self) -> dict[tuple[object, ...], Row]:
+        """The fastest library's row of each case that has one."""
+        return fastest_library(self.rows)
+
+    def versus(self, row: Row | None) -> float | None:
+        """How many times faster a row is than the fastest library."""
+        return versus(row, self.library) if row else None
 
     @property
     def peaks(self) -> list[float]:
@@ -145,8 +161,13 @@ def common(series: Sequence[Series]) -> str:
 
 
 def algorithms(series: Iterable[Series], only_ok: bool = False) -> list[str]:
-    """All algorithms of the series: by family, then by variant with f10 after f2."""
-    names = {row.algo for s in series for row in s.rows if row.status == "ok" or not only_ok}
+    """All algorithms of the series: by family, then by variant with f10 after f2.
+
+    Without those that were skipped everywhere, as something is not installed: they only fill tables.
+    """
+    names = {
+        row.algo for s in series for row in s.rows if row.status == "ok" or not (only_ok or row.status == "skipped")
+    }
     return sorted(names, key=lambda name: (family_order(name.partition(".")[0]), _natural(name)))
 
 
@@ -171,6 +192,18 @@ def input_bytes(row: Row) -> int | None:
     except ShapeError:
         return None
     return n * c * h * w * PRECISIONS[row.precision].bytes if row.precision in PRECISIONS else None
+
+
+def moved_bytes(row: Row) -> int | None:
+    """Bytes a call must move: x, y and the filters as they were prepared (0 prepared bytes: as they are)."""
+    try:
+        shape = parse_shape(row.shape)
+    except ShapeError:
+        return None
+    if row.precision not in PRECISIONS:
+        return None
+    size = PRECISIONS[row.precision].bytes
+    return size * (prod(shape.x_shape) + prod(shape.y_shape)) + (row.prepared_bytes or size * prod(shape.w_shape))
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from convbench.report.heatmap import slowdown
 from convbench.report.network import BEST, stacks, total
+from convbench.report.roofline import place
 from convbench.report.series import Series, condition, counted, families, gather, input_bytes, time_of
-from convbench.results import Row
+from convbench.results import Row, times
 from convbench.units import duration, size, three_digits
 
 TIES_NAMED = 2
+VERSUS = "vs library"
 
 
 def page(series: Sequence[Series], charts: Iterable[tuple[str, str]] = ()) -> str:
@@ -20,6 +22,8 @@ def page(series: Sequence[Series], charts: Iterable[tuple[str, str]] = ()) -> st
     for one in series:
         name = f": {text(one.label)}" if one.label else ""
         parts += [f"## Best of each layer{name}", best_of_layers(one), f"## Families{name}", family_table(one)]
+        if limits := limit_table(one):
+            parts += [f"## Executed FLOPs and their limit{name}", limits]
         if any(row.status != "ok" for row in one.rows):
             parts += [f"## Without a valid result{name}", not_ok_table(one)]
     return "\n\n".join(parts) + "\n"
@@ -73,11 +77,14 @@ def _cases(one: Series) -> str:
 
 
 def best_of_layers(one: Series) -> str:
-    """Each layer's winner: time with its 95 % interval, GFLOP/s, % of peak, workspace, error."""
+    """Each layer's winner: time with its 95 % interval, GFLOP/s, % of peak, workspace, error.
+
+    Libraries are no winners: where there is one, the last column says how many times faster ours is than its fastest.
+    """
     head = ["layer", "fastest", "time (95 % interval)", "GFLOP/s", "% of peak", "workspace", "error"]
     lines, tied = [], False
     for layer in one.layers:
-        ranked = one.ranked(layer)
+        ranked = one.ours(layer)
         if not ranked:
             lines.append([layer, "no valid result", "", "", "", "", ""])
             continue
@@ -87,8 +94,35 @@ def best_of_layers(one: Series) -> str:
             layer, f"`{row.algo}`{ties}", interval(row), _number(row.gflops), _number(row.percent_of_peak),
             _workspace(row), "" if row.error is None else f"{row.error:.1e}",
         ])  # fmt: skip
-    table = markdown(head, lines, "llrrrrr")
+    if one.library:
+        head.append(VERSUS)
+        for layer, cells in zip(one.layers, lines, strict=True):
+            cells.append(times(one.versus(one.best(layer))))
+    table = markdown(head, lines, "llrrrrrr"[: len(head)])
     return table + ("\n\n≈: the intervals overlap, so these are not told apart." if tied else "")
+
+
+def limit_table(one: Series) -> str:
+    """For each layer the fastest that says what it executes: how near it comes to its own limit; "" with no such row.
+
+    The limit is the lower of two: multiply-adds on registers, and memory times the FLOPs a byte of x, y and filters.
+    """
+    head = ["layer", "fastest that says", "effective GFLOP/s", "executed GFLOP/s", "FLOPs a byte", "its limit, GFLOP/s",
+            "% of its limit"]  # fmt: skip
+    lines = []
+    for layer in one.layers:
+        row, spot = next(((row, spot) for row in one.ours(layer) if (spot := place(row))), (None, None))
+        if row is None or spot is None:
+            continue
+        by = "memory" if spot.by_memory else "multiply-adds"
+        lines.append([
+            layer, f"`{row.algo}`", _number(row.gflops), three_digits(spot.executed), three_digits(spot.intensity),
+            f"{three_digits(spot.limit)} ({by})", three_digits(100 * spot.executed / spot.limit),
+        ])  # fmt: skip
+    if not lines:
+        return ""
+    note = "More than 100 %: operands stayed in the cache, or the ceiling was measured in a slower moment."
+    return f"{markdown(head, lines, 'llrrrrr')}\n\n{note}"
 
 
 def _ties(ranked: Sequence[Row]) -> str:

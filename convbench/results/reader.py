@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convbench.results.schema import COLUMNS, STATUSES, TYPES, ResultsError, Row, header_difference
+from convbench.results.schema import COLUMNS, LATER, STATUSES, TYPES, ResultsError, Row, header_difference, parse_phases
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a results file. Raises ResultsError with file, line, column and reason at the first fault."""
+    """All rows of a results file; columns that were added later may be missing, and are None then, or empty texts.
+
+    Raises ResultsError with file, line, column and reason at the first fault.
+    """
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -30,14 +33,15 @@ def read(path: Path) -> list[Row]:
             line = reader.line_num
             if header is None:
                 header = cells
-                if cells != list(COLUMNS):
-                    raise ResultsError(f"{path}, line 1: {header_difference(cells, COLUMNS)}")
+                wanted = [name for name in COLUMNS if name in header or name not in LATER]
+                if header != wanted:
+                    raise ResultsError(f"{path}, line 1: {header_difference(header, wanted)}")
                 continue
-            if len(cells) != len(COLUMNS):
+            if len(cells) != len(header):
                 raise ResultsError(
-                    f"{path}, line {line}: {len(cells)} cells instead of {len(COLUMNS)}: truncated or damaged"
+                    f"{path}, line {line}: {len(cells)} cells instead of {len(header)}: truncated or damaged"
                 )
-            rows.append(_parse(path, line, cells))
+            rows.append(_parse(path, line, header, cells))
     except csv.Error as error:
         raise ResultsError(f"{path}, line {reader.line_num}: {error}") from None
     if not text.endswith("\n"):
@@ -45,9 +49,9 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def _parse(path: Path, line: int, cells: Sequence[str]) -> Row:
-    values = {}
-    for name, text in zip(COLUMNS, cells, strict=True):
+def _parse(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> Row:
+    values: dict[str, Any] = {name: "" if TYPES[name] is str else None for name in LATER}
+    for name, text in zip(header, cells, strict=True):
         try:
             values[name] = _value(name, text)
         except ValueError as error:
@@ -66,6 +70,8 @@ def _value(name: str, text: str) -> Any:
     if kind is str:
         if name == "status" and text not in STATUSES:
             raise ValueError(f"'{text[:40]}' is not one of {', '.join(STATUSES)}")
+        if name == "phases":
+            parse_phases(text)
         return text
     if text == "":
         if kind is int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
@@ -25,8 +25,9 @@ class NotWritten(ResultsError):
     code = 1
 
 
-def _column(doc: str) -> Any:
-    return field(metadata={"doc": doc})
+def _column(doc: str, later: bool = False) -> Any:
+    """later: added since results were first kept, so that a file may lack it."""
+    return field(metadata={"doc": doc, "later": later})
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Row:
     first_ms: float | None = _column("ms: planning and the first call, compiling included")
     prepare_ms: float | None = _column("ms: transforming or packing the filters, once")
     time_hot_ms: float | None = _column("ms a call back to back with warm caches (CUDA only)")
+    phases: str = _column(
+        "ms of each phase, `name=ms;name=ms`: medians of calls of their own, apart from the samples (--phases only)",
+        later=True,
+    )
     enqueue_ms: float | None = _column("ms the host needs to launch one call, median (CUDA only)")
     sm_mhz: float | None = _column("MHz of the GPU's processors while it was timed, median (CUDA only)")
     joule: float | None = _column("J a call, where the GPU reports it (CUDA only)")
@@ -73,10 +78,21 @@ class Row:
         "10^9 nominal FLOPs a call, 2 N K P Q (C/g) R S, padding counted, for every algorithm"
     )
     gflop_true: float | None = _column("10^9 FLOPs without the taps that fall on padding")
+    gflop_executed: float | None = _column(
+        "10^9 FLOPs the algorithm itself executes in a call, 2 a multiply-add; empty where it does not say", later=True
+    )
     gflops: float | None = _column("effective GFLOP/s: gflop / time")
     percent_of_peak: float | None = _column("gflops in % of a large matrix product's rate, measured in the same run")
     bytes_min: int | None = _column("bytes of x, w and y, each moved once")
     gbs: float | None = _column("effective GB/s: bytes_min / time")
+    ceiling_gflops: float | None = _column(
+        "GFLOP/s of multiply-adds on registers, measured in the same run (where not known: of the matrix product)",
+        later=True,
+    )
+    ceiling_gbs: float | None = _column(
+        "GB/s from memory, measured in the same run: reading (CUDA: copying) four times the last-level cache",
+        later=True,
+    )
     workspace_bytes: int | None = _column("bytes the plan says it needs beyond x, w, y and the prepared filters")
     prepared_bytes: int | None = _column("bytes of the prepared filters (0: it uses w as it is)")
     peak_bytes: int | None = _column(
@@ -109,8 +125,14 @@ class Row:
             return None
         return 100 * self.gflops / self.percent_of_peak
 
+    @property
+    def phase_ms(self) -> dict[str, float]:
+        """The phases by name, ms, in order."""
+        return parse_phases(self.phases)
+
 
 COLUMNS = tuple(f.name for f in fields(Row))
+LATER = frozenset(f.name for f in fields(Row) if f.metadata["later"])
 TYPES: dict[str, Any] = get_type_hints(Row)
 
 
@@ -121,6 +143,23 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def phases_cell(phases: Mapping[str, float]) -> str:
+    """Phases (ms by name) as they stand in a cell."""
+    return ";".join(f"{name}={ms:.6g}" for name, ms in phases.items())
+
+
+def parse_phases(text: str) -> dict[str, float]:
+    """The inverse. Raises ValueError with the reason."""
+    found = {}
+    for part in filter(None, text.split(";")):
+        name, _, ms = part.partition("=")
+        try:
+            found[name] = float(ms)
+        except ValueError:
+            raise ValueError(f"'{part[:40]}' is not name=ms") from None
+    return found
 
 
 def header_difference(found: Sequence[str], header: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """direct.blocked: the seven loops in an order that caches and registers like, on packed weights.
 
-On the CPU the stride's phases become planes with the padding written out, so that tap (c, r, s) reads output pixel o
-of the flattened plane at  offset[c, r, s] + o  whatever the stride or dilation; four filters by four taps share their
+On the CPU, in float32, pixels x 16 filters are summed in registers and padding is left out (packed.py, kernel.py). In
+float64 the stride's phases become planes with the padding written out, so that tap (c, r, s) reads output pixel o of
+the flattened plane at  offset[c, r, s] + o  whatever the stride or dilation; four filters by four taps share their
 loads. On CUDA a block of threads computes a tile of filters x pixels in registers, from shared memory (blocked.cu).
 """
 
@@ -20,12 +21,16 @@ SUMS = 512  # outputs a block: four filters' sums are 8 KB in float32, a quarter
 
 
 def on_cpu(problem: Problem, device: Device) -> Plan:
-    """One image at a time; blocks of four filters are shared out to threads."""
-    from convbench.algorithms.direct.loops import blocked, split_planes
-
+    """Vector code in float32; in float64 one image at a time, blocks of four filters shared out to threads."""
     s, xp = problem.shape, device.xp
     if s.is_matrix_product and s.groups == 1:
         return dot_products_on_cpu(problem, device)
+    if problem.precision == "float32":
+        from convbench.algorithms.direct.packed import packed
+
+        return packed(problem, device)
+    from convbench.algorithms.direct.loops import blocked, split_planes
+
     (uh, uw), (dh, dw) = s.stride, s.dilation
     channels, k = s.c // s.groups, s.k // s.groups
     rows = s.p + (s.r - 1) * dh // uh

@@ -1,4 +1,7 @@
-"""fft.tiled: overlap-save with FFTs of 16 or 32 points a side, whichever needs fewer products."""
+"""fft.tiled: overlap-save with small FFTs, of the size that promises the least time.
+
+Array code takes 16 or 32 points a side, whichever needs fewer products; vector code any size with small factors.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,15 @@ def sizes(axis: UnitAxis, whole: int) -> list[int]:
     return sorted(fitting) or [whole]
 
 
+def on_cpu(problem: Problem, device: Device) -> Plan:
+    """Vector code for float32; array code for float64, and where nothing slides."""
+    if problem.precision != "float32" or problem.shape.is_matrix_product:
+        return tiled(problem, device)
+    from convbench.algorithms.fft import vector
+
+    return vector.plan(problem, device)
+
+
 def tiled(problem: Problem, device: Device) -> Plan:
     """Each axis takes its own size; an output that one small tile covers is left to the size of fft.full."""
     whole = full_size(problem.shape)
@@ -30,5 +42,5 @@ def tiled(problem: Problem, device: Device) -> Plan:
 
 
 ALGORITHMS = [
-    Algorithm("fft.tiled", on={"cpu": tiled, "cuda": tiled}, summary="FFTs of 16 or 32 points a side, overlap-save")
+    Algorithm("fft.tiled", on={"cpu": on_cpu, "cuda": tiled}, summary="FFTs of 8 to 32 points a side, overlap-save")
 ]

@@ -1,7 +1,8 @@
 """gemm.panel: im2col a few columns at a time, Y[:, panel] = W M[:, panel], with a panel of M that stays in cache.
 
-The same arithmetic as gemm.im2col with little memory: each thread stretches a panel of its own and multiplies it by
-single-threaded BLAS straight into the output. On CUDA the panel is a block of one image's output rows.
+The same arithmetic as gemm.im2col with little memory. On the CPU each thread stretches a panel of its own: in float32
+some channels at a time, multiplied by packed filters in vector code (packed.py, kernel.py); in float64 as a whole,
+multiplied by single-threaded BLAS straight into the output. On CUDA the panel is a block of one image's output rows.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ def panel_columns(problem: Problem) -> int:
 
 
 def on_cpu(problem: Problem, device: Device) -> Plan:
-    """Panels of all images and groups are shared out to the device's threads."""
-    from convbench.algorithms.gemm.stretch import stretch_panel
-
+    """Panels of all images and groups are shared out to the device's threads: vector code in float32, else BLAS."""
     s, xp = problem.shape, device.xp
     if s.is_matrix_product:
         return fully_connected(problem, device)
+    if problem.precision == "float32":
+        from convbench.algorithms.gemm.packed import packed
+
+        return packed(problem, device)
+    from convbench.algorithms.gemm.stretch import stretch_panel
+
     channels, depth, pixels = s.c // s.groups, s.c // s.groups * s.r * s.s, s.p * s.q
     columns = panel_columns(problem)
     panels = -(-pixels // columns)

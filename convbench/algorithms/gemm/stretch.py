@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
 @njit(nogil=True, cache=True)
@@ -46,8 +45,8 @@ def stretch_panel(x: Any, matrix: Any, first: int, geometry: Any) -> None:
         stretch_row(x, matrix[t], t, first, geometry)
 
 
-@njit(parallel=True, cache=True)
-def stretch_image(x: Any, matrix: Any, first: int, geometry: Any) -> None:
-    """All rows, shared out to Numba's threads."""
-    for t in prange(matrix.shape[0]):  # prange counts unsigned, and unsigned with signed would make floats
-        stretch_row(x, matrix[t], np.int64(t), first, geometry)
+@njit(nogil=True, cache=True)
+def stretch_rows(x: Any, matrix: Any, first: int, last: int, geometry: Any) -> None:
+    """Rows first .. last - 1, of all pixels, on the calling thread."""
+    for t in range(first, last):
+        stretch_row(x, matrix[t], t, 0, geometry)

@@ -26,9 +26,18 @@ def algorithm(m: int) -> Algorithm:
     """winograd.f<m>: tiles of m x m outputs."""
     return Algorithm(
         f"winograd.f{m}",
-        on={"cpu": lambda problem, device: plan(m, problem, device), "cuda": lambda p, device: plan(m, p, device)},
+        on={"cpu": lambda problem, device: on_cpu(m, problem, device), "cuda": lambda p, device: plan(m, p, device)},
         summary=f"Winograd F({m} x {m}, r x r): tiles of {m} x {m} outputs, one matrix product for each position",
     )
+
+
+def on_cpu(m: int, problem: Problem, device: Device) -> Plan:
+    """Vector code for float32; array code for float64, and where nothing slides."""
+    if problem.precision != "float32" or problem.shape.is_matrix_product:
+        return plan(m, problem, device)
+    from convbench.algorithms.winograd import vector
+
+    return vector.plan(m, problem, device)
 
 
 def plan(m: int, problem: Problem, device: Device) -> Plan:

@@ -1,0 +1,214 @@
+"""From a convolution to a plan of the engine: the split into unit-stride channels, the blocks, the buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from convbench.algorithms.base import Plan
+from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
+from convbench.algorithms.fused.engine import FIELDS, LANE_BYTES, PHASES, convolve
+from convbench.algorithms.fused.operations import of_tile
+from convbench.algorithms.fused.stages import LANE_FIELDS, Tile, longest_run
+from convbench.algorithms.fused.values import Transform
+from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
+from convbench.devices.base import Device
+from convbench.problem import Problem
+from convbench.vector.build import address_of
+from convbench.vector.clock import CLOCK_BYTES, shares
+from convbench.vector.product import BLOCK, LINE
+from convbench.vector.target import host
+from convbench.vector.team import TICKETS, runner
+
+
+def odd_lines(count: int) -> int:
+    """Bytes rounded up to an odd number of cache lines, so that neighbours do not share a cache's sets."""
+    lines = ceil_div(count, LINE)
+    return (lines + 1 - lines % 2) * LINE
+
+
+def sizes(
+    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, blocks: Blocks
+) -> dict[str, int]:
+    """The kernel's FIELDS but for addresses."""
+    s = problem.shape
+    depth, filters = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
+    tile_bytes = odd_lines(ceil_div(depth, BLOCK) * LINE)
+    most = blocks.images * blocks.tile_rows * columns.tiles  # tiles a block
+    plane_bytes = odd_lines(most * tile_bytes)
+    line_columns = columns.tiles * tile.x.outputs + tile.x.window - tile.x.outputs
+    pitch = ceil_div(line_columns, BLOCK) * BLOCK * LINE
+    line_rows = blocks.tile_rows * tile.y.outputs + tile.y.window - tile.y.outputs
+    m_plane = odd_lines(most * LINE)
+    m_panel = odd_lines(max(tile.real_column, tile.pair_column if tile.x.pairs else 0) * m_plane)
+    t_panel = odd_lines(most * tile.y.outputs * tile.columns * LINE)
+    pixels = tile.y.outputs * columns.unit_outputs
+    at, scratch_bytes = _layout(
+        {"buffer": line_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
+        {
+            "m": blocks.together * m_panel,
+            "t": blocks.together * t_panel,
+            "pixels": (pixels + tile.x.window + BLOCK) * LINE,
+            "nowhere": 4 * pixels + LINE,
+        },
+    )
+    strips = ceil_div(rows.tiles, blocks.tile_rows)
+    return {
+        "images": s.n, "image_bytes": 4 * s.c * s.h * s.w, "height": s.h, "width": s.w, "row_step": rows.step,
+        "groups": s.groups, "depth": depth, "blocks_of_channels": ceil_div(depth, BLOCK),
+        "filters": filters, "panels": ceil_div(filters, BLOCK),
+        "out_rows": rows.unit_outputs, "out_columns": columns.unit_outputs,
+        "out_image_bytes": 4 * s.k * rows.unit_outputs * columns.unit_outputs,
+        "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
+        "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
+        "block_images": blocks.images, "block_tile_rows": blocks.tile_rows,
+        "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips,
+        "tile_bytes": tile_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
+        "v_bytes": s.groups * plane_bytes * tile.planes,
+        "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
+        "together": blocks.together, "m_panel_bytes": m_panel, "t_panel_bytes": t_panel,
+        "m_plane_bytes": m_plane, "scratch_bytes": scratch_bytes,
+        "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
+    }  # fmt: skip
+
+
+def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, note: str) -> Plan:
+    """A plan for float32 on the CPU; tile and axes belong together."""
+    s, xp = problem.shape, device.xp
+    channels = s.c // s.groups * rows.channels * columns.channels
+    tile_bytes = odd_lines(ceil_div(channels, BLOCK) * LINE)
+    work = Work(s.n, rows.tiles, columns.tiles, s.groups, ceil_div(s.k // s.groups, BLOCK), tile_bytes)
+    blocks = cut(tile, work, Caches(device.core_cache_bytes, device.cache_bytes, device.threads))
+    values = sizes(problem, device, tile, rows, columns, blocks)
+    v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
+    scratch = device.empty((device.threads * values["scratch_bytes"] // 4,), "float32")
+    counters = xp.zeros((1 if blocks.private else 2 * values["blocks"]) * TICKETS // 8, xp.int64)
+    out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
+    tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
+    apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
+    unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
+    values |= {"v": v.ctypes.data, "scratch": scratch.ctypes.data, "counters": counters.ctypes.data}
+    arguments = xp.array([values.get(name, 0) for name in FIELDS], xp.int64)
+    where = {name: i for i, name in enumerate(FIELDS)}
+    run_length = longest_run(host().lanes, columns.step, columns)
+
+    def kernel(clocked: bool) -> Any:
+        address = address_of("pi", convolve, tile, columns.step, run_length, blocks.private, clocked)
+        return runner(address, device.threads)
+
+    call = kernel(clocked=False)
+
+    def prepare(w: Any) -> Any:
+        return transform_filters(device, w, problem, tile, rows, columns, blocks.together)
+
+    def run(x: Any, u: Any, y: Any, call: Any = call) -> None:
+        arguments[where["x"]], arguments[where["u"]] = x.ctypes.data, u.ctypes.data
+        for psi, table in zip(out_phases, tables, strict=True):
+            counters[...] = 0
+            out = unit_y if apart else y
+            arguments[where["y"]], arguments[where["table"]] = out.ctypes.data, table.ctypes.data
+            call(arguments.ctypes.data)
+            if apart:
+                put_phase(y, unit_y, rows, columns, psi)
+
+    def phases(x: Any, u: Any, y: Any) -> Mapping[str, float]:
+        clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
+        arguments[where["clocks"]] = clocks.ctypes.data
+        clocked = kernel(clocked=True)
+        begin = device.now()
+        run(x, u, y, clocked)
+        return shares(clocks, PHASES, device.now() - begin)
+
+    flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values["depth"], values["filters"])
+    held = (v, scratch, counters, unit_y, *tables)  # the kernel has but their addresses: the plan must keep them
+    return Plan(partial(_keeping, held, run), prepare, sum(array.nbytes for array in held), note, flops, phases)
+
+
+def _keeping(held: Any, run: Any, x: Any, u: Any, y: Any) -> None:
+    run(x, u, y)
+
+
+def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters: int) -> int:
+    """FLOPs for one image and group: products, without those at infinity that are left out, and transforms."""
+    whole_rows, whole_columns = rows.tiles - is_short(tile.y, rows), columns.tiles - is_short(tile.x, columns)
+    of_x = tile.real_column if tile.x.infinity is not None else 0
+    in_all_columns = tile.x.reals * len(tile.infinity_planes(False)) + tile.x.pairs * len(tile.infinity_planes(True))
+    of_both = len(tile.infinity_planes(False)) if tile.x.infinity is not None else 0
+    of_y, of_x = in_all_columns - of_both, of_x - of_both
+    products = (
+        (tile.planes - of_x - of_y - of_both) * rows.tiles * columns.tiles
+        + of_x * rows.tiles * whole_columns
+        + of_y * whole_rows * columns.tiles
+        + of_both * whole_rows * whole_columns
+    )
+    forward, backward = of_tile(tile)
+    filled = ceil_div(filters, BLOCK) * BLOCK  # what fills up the last vector is computed too
+    transforms = forward * ceil_div(depth, BLOCK) * BLOCK + backward * filled
+    return 2 * products * depth * filled + rows.tiles * columns.tiles * transforms
+
+
+def is_short(transform: Transform, axis: UnitAxis) -> int:
+    """1 where the last tile does not need the point at infinity."""
+    return int(transform.infinity is not None and axis.unit_outputs % axis.tile != 0)
+
+
+def _layout(*users: dict[str, int]) -> tuple[dict[str, int], int]:
+    """Where each buffer begins; the users, one after another, share the same bytes."""
+    at, end = {}, 0
+    for buffers in users:
+        begin = 0
+        for name, size in buffers.items():
+            at[name] = begin
+            begin += odd_lines(size)
+        end = max(end, begin)
+    return at, odd_lines(end)
+
+
+def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, psi: tuple[int, int]) -> Any:
+    """For each channel of the split: bytes from the image to its plane, its first row and column (padding: below 0).
+
+    [groups * blocks of 16, 16, 3]; what fills up the last block lies outside of every row.
+    """
+    s = problem.shape
+    channels = s.c // s.groups
+    offsets = []
+    for axis, phase in ((rows, psi[0]), (columns, psi[1])):
+        step_phase, step_in, step_piece, _, _ = axis.input_strides()
+        inner = xp.arange(axis.in_phases)[:, None] * step_in + xp.arange(axis.pieces) * step_piece
+        offsets.append(inner.ravel() + phase * step_phase - axis.pad)
+    depth = channels * rows.channels * columns.channels
+    table = xp.zeros((s.groups, ceil_div(depth, BLOCK) * BLOCK, LANE_FIELDS), xp.int64)
+    table[:, depth:, 1] = -(1 << 40)
+    planes = xp.arange(s.c).reshape(s.groups, channels, 1, 1) * (4 * s.h * s.w)
+    whole = (s.groups, channels, rows.channels, columns.channels)
+    first_row, first_column = offsets[0][:, None], offsets[1]
+    for field, numbers in enumerate((planes, first_row, first_column)):
+        table[:, :depth, field] = xp.broadcast_to(numbers, whole).reshape(s.groups, depth)
+    assert table.itemsize * LANE_FIELDS == LANE_BYTES
+    return table
+
+
+def transform_filters(
+    device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, together: int
+) -> Any:
+    """U [groups, panels / together, planes, together, depth, 16]: a product in float64 for each panel, rounded once."""
+    s, xp = problem.shape, device.xp
+    pieces = filter_pieces(xp, w, s, rows, columns)
+    taps = rows.length * columns.length
+    filters = s.k // s.groups
+    flat = pieces.reshape(s.groups, filters, -1, taps)
+    depth, panels = flat.shape[2], ceil_div(filters, BLOCK)
+    u = device.empty((s.groups, panels // together, tile.planes, together, depth, BLOCK), "float32")
+    matrix = tile.filters()
+
+    def one(item: int, thread: int) -> None:
+        group, panel = divmod(item, panels)
+        block = xp.zeros((taps, depth, BLOCK))
+        part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]  # filters, depth, taps
+        block[:, :, : len(part)] = part.transpose(2, 1, 0)
+        product = (matrix @ block.reshape(taps, -1)).reshape(tile.planes, depth, BLOCK)
+        u[group, panel // together, :, panel % together] = product
+
+    device.parallel(one, s.groups * panels)
+    return u

@@ -1,0 +1,102 @@
+"""gemm.gemv: fully connected layers, Y [N, K] = X [N, C R S] W^T, as fast as the weights can be read.
+
+A layer whose filter covers the whole input has nothing to stretch. At one image each weight is used once: the layer
+takes what reading W takes. The CPU's kernel is stream.py's, on weights packed ahead.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.gemm.im2col import fully_connected
+from convbench.devices.base import Device
+from convbench.problem import Problem
+from convbench.vector.target import host
+
+SHARED_PANELS = 4  # that use a chunk of X after one another, where X is too large for the first cache
+SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
+CACHE_PART = 0.5  # of the second-level cache, for a chunk of X and the sums of the panels that share it
+
+
+def refuses(problem: Problem) -> str | None:
+    """A layer whose filter does not cover the whole input, or that has padding, is not this algorithm's."""
+    return None if problem.shape.is_matrix_product else "not a fully connected layer"
+
+
+def on_cpu(problem: Problem, device: Device) -> Plan:
+    """Own vector code in float32; BLAS in float64."""
+    if problem.precision != "float32":
+        return fully_connected(problem, device)
+    return streaming(problem, device)
+
+
+def streaming(problem: Problem, device: Device) -> Plan:
+    """The plan around stream.py's kernel."""
+    from convbench.algorithms.gemm import stream
+    from convbench.vector.build import address_of
+    from convbench.vector.product import BLOCK, LINE
+    from convbench.vector.team import TICKETS, runner
+
+    s, xp = problem.shape, device.xp
+    depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
+    panels, chunks = -(-filters // BLOCK), -(-depth // stream.DEPTH)
+    filled = -(-depth // stream.UNIT) * stream.UNIT
+    together = stream.together(host(), s.n)
+    shared = max(
+        1, min(together if together > 1 else SHARED_PANELS, panels * s.groups // (SHARES_EACH * device.threads))
+    )
+    most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (stream.PITCH + shared * LINE))
+    blocks = -(-s.n // most)
+    images = -(-s.n // blocks)
+    packed = device.empty((s.groups * chunks * s.n * stream.PITCH // 4,), "float32")
+    sums = device.empty((device.threads, shared * images * BLOCK), "float32")
+    counters = xp.zeros(2 * TICKETS // 8, xp.int64)
+    values = {
+        "packed": packed.ctypes.data, "sums": sums.ctypes.data, "counters": counters.ctypes.data,
+        "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
+        "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
+        "chunks": chunks, "panels": panels, "panel_bytes": filled * LINE,
+        "shared_panels": shared, "shares": -(-panels // shared),
+        "block_images": images, "blocks": -(-s.n // images),
+        "sums_bytes": sums.strides[0],
+    }  # fmt: skip
+    arguments = xp.array([values.get(name, 0) for name in stream.FIELDS], xp.int64)
+    call = runner(address_of("pi", stream.stream, s.n if together > 1 else 0), device.threads)
+
+    def prepare(w: Any) -> Any:
+        u = device.empty((s.groups, panels, filled, BLOCK), "float32")
+        flat = w.reshape(s.groups, filters, depth)
+
+        def one(item: int, thread: int) -> None:
+            group, panel = divmod(item, panels)
+            part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]
+            if filled > depth or len(part) < BLOCK:
+                u[group, panel] = 0
+            u[group, panel, :depth, : len(part)] = part.T
+
+        device.parallel(one, s.groups * panels)
+        return u
+
+    def run(held: Any, x: Any, u: Any, y: Any) -> None:
+        arguments[:3] = x.ctypes.data, y.ctypes.data, u.ctypes.data
+        counters[...] = 0
+        call(arguments.ctypes.data)
+
+    # The kernel has but the addresses of these: the plan must keep them.
+    held = (packed, sums, counters)
+    return Plan(
+        partial(run, held), prepare, sum(array.nbytes for array in held), "weights packed in panels of 16 filters",
+        2 * s.n * s.groups * panels * BLOCK * filled,
+    )  # fmt: skip
+
+
+ALGORITHMS = [
+    Algorithm(
+        "gemm.gemv",
+        on={"cpu": on_cpu},
+        refuses=refuses,
+        summary="fully connected layers alone: the weights read once, in order",
+    )
+]

@@ -1,0 +1,132 @@
+"""gemm.panel in float32 on the CPU, planned: panels of pixels, chunks of channels, shares of filters, one kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from math import gcd
+
+from convbench.algorithms.base import Plan
+from convbench.algorithms.compiled import blocks_together, pack, plan_of
+from convbench.algorithms.gemm.kernel import FIELDS, PHASES, convolve
+from convbench.devices.base import Device
+from convbench.problem import Problem
+from convbench.shapes import ConvShape
+from convbench.vector.build import address_of
+from convbench.vector.product import BLOCK, LINE
+from convbench.vector.taps import most_pixels
+from convbench.vector.target import Target, host
+
+CHUNK_TAPS = 128  # rows of A, and numbers that are summed before their sum joins the others
+CACHE_PART = 0.5  # of the second-level cache, for A and M
+MOST_FILTERS = 512  # that a panel of pixels is multiplied by at a time: gathering it again for more costs little
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the work is cut up; without stride and padding filters of one tap see an image as one row of pixels."""
+
+    shape: ConvShape  # as it is seen
+    blocks: int  # of 16 filters, together in registers
+    rows: int  # of a panel of pixels
+    columns: int  # of it: all, or parts of one row
+    chunk: int  # channels
+    panels: int  # of filters, of a group
+    share: int  # of them, that a panel of pixels is multiplied by
+
+    @property
+    def pixels(self) -> int:
+        """Of a panel."""
+        return self.rows * self.columns
+
+
+def even_parts(count: int, most: int) -> int:
+    """The length of equal parts of at most `most`."""
+    return -(-count // -(-count // max(1, most)))
+
+
+def cut_up(s: ConvShape, target: Target, core_cache: int) -> Cut:
+    """The stated rule, by CHUNK_TAPS, CACHE_PART and MOST_FILTERS."""
+    if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
+        s = ConvShape(s.n, s.c, 1, s.h * s.w, s.k, 1, 1, groups=s.groups)
+    filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
+    blocks = blocks_together(target, filters)
+    panels = -(-filters // (blocks * BLOCK))
+    share = even_parts(panels, MOST_FILTERS // (blocks * BLOCK))
+    chunk = even_parts(channels, CHUNK_TAPS // taps)
+    most = max(1, int(CACHE_PART * core_cache) // (4 * (share * blocks * BLOCK + chunk * taps)))
+    step = most_pixels(target, blocks)
+    if s.q <= most:
+        return Cut(s, blocks, even_parts(s.p, most // s.q), s.q, chunk, panels, share)
+    columns = even_parts(s.q, most)
+    return Cut(s, blocks, 1, min(s.q, -(-columns // step) * step), chunk, panels, share)
+
+
+def layout(chosen: Cut) -> tuple[dict[str, int], list[int], tuple[int, ...]]:
+    """Of a thread's scratch: the fields that say it; where each tap begins in the rows of a channel; the phases."""
+    s = chosen.shape
+    (uh, uw), (dh, dw) = s.stride, s.dilation
+    taps = s.r * s.s
+    row_step = gcd(uh, dh) if s.r > 1 else uh
+    reach = (s.r - 1) * dh // row_step + 1
+    lines = (chosen.rows - 1) * (uh // row_step) + reach
+    phases = tuple(sorted({tap * dw % uw for tap in range(s.s)}))
+    line = 4 * (chosen.columns + (s.s - 1) * dw // uw)
+    if taps > 1:  # with one tap the rows are A: without anything in between
+        line = -(-line // LINE) * LINE
+    phase = lines * line
+    channel = odd_lines(len(phases) * phase + LINE)
+    pitch = channel if taps == 1 else odd_lines(4 * chosen.pixels + LINE)
+    block = odd_lines(chosen.pixels * LINE)
+    a_at = 0 if taps == 1 else chosen.chunk * channel
+    m_at = a_at + chosen.chunk * taps * pitch
+    nowhere_at = m_at + chosen.share * chosen.blocks * block
+    table = [
+        phases.index(tap * dw % uw) * phase + r * dh // row_step * line + tap * dw // uw * 4
+        for r in range(s.r)
+        for tap in range(s.s)
+    ]
+    fields = {
+        "row_step": row_step, "reach": reach, "line_bytes": line, "phase_bytes": phase, "channel_bytes": channel,
+        "pitch": pitch, "block_bytes": block, "a_at": a_at, "m_at": m_at, "nowhere_at": nowhere_at,
+        "scratch_bytes": nowhere_at + odd_lines(4 * chosen.pixels + LINE),
+    }  # fmt: skip
+    return fields, table, phases
+
+
+def packed(problem: Problem, device: Device, target: Target | None = None) -> Plan:
+    """A plan for float32 on the CPU."""
+    target = target or host()
+    chosen = cut_up(problem.shape, target, device.core_cache_bytes)
+    s, xp = chosen.shape, device.xp
+    filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
+    buffers, offsets, phases = layout(chosen)
+    scratch = device.empty((device.threads * buffers["scratch_bytes"] // 4,), "float32")
+    table = xp.array(offsets, xp.int64)
+    strips, parts = -(-s.p // chosen.rows), -(-s.q // chosen.columns)
+    shares, width = -(-chosen.panels // chosen.share), chosen.blocks * BLOCK
+    values = {
+        "scratch": scratch.ctypes.data, "table": table.ctypes.data,
+        "items": s.n * s.groups * strips * parts * shares, "groups": s.groups,
+        "shares": shares, "share_panels": chosen.share, "panels": chosen.panels,
+        "strips": strips, "parts": parts, "strip_rows": chosen.rows, "part_columns": chosen.columns,
+        "out_rows": s.p, "out_columns": s.q,
+        "image_bytes": 4 * s.c * s.h * s.w, "group_bytes": 4 * channels * s.h * s.w, "plane_bytes": 4 * s.h * s.w,
+        "height": s.h, "width": s.w, "stride_rows": s.stride[0], "pad": s.pad[0], "pad_columns": s.pad[1],
+        "channels": channels, "chunk": chosen.chunk, "taps": taps, "filters": filters,
+        "panel_bytes": 4 * channels * taps * width, "filter_bytes": 4 * taps * width,
+        "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
+    }  # fmt: skip
+    return plan_of(
+        device, FIELDS, values | buffers, PHASES,
+        lambda clocked: address_of("pi", convolve, phases, s.stride[1], chosen.blocks, clocked, target=target),
+        (scratch, table), partial(pack, xp, device, s, chosen.blocks),
+        f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time",
+        2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,
+    )  # fmt: skip
+
+
+def odd_lines(count: int) -> int:
+    """Bytes rounded up to an odd number of cache lines, so that neighbours do not share a cache's sets."""
+    lines = -(-count // LINE)
+    return (lines + 1 - lines % 2) * LINE

@@ -1,0 +1,194 @@
+"""Y [N, K] = X [N, D] W^T with W read once, in the order it lies in memory: the kernel of gemm.gemv on the CPU.
+
+    U [panel of 16 filters] [D] [16],   X [chunk of D] [N] [chunk],   C [N, 16] += X [N, chunk] U [chunk, 16]
+
+A fully connected layer's filters are read from memory, and there are few images to use them for. Where all images' sums
+leave registers free, some panels are multiplied together: a core reads several streams faster than one. Else, while
+one chunk of a panel is multiplied, the next one is asked for, evenly spread over the time that takes, and several
+panels share a chunk of X. Sums are kept in registers for a chunk and then join C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convbench.vector.build import Program
+from convbench.vector.code import Code, Index, Pointer
+from convbench.vector.product import BLOCK, LINE, most_rows
+from convbench.vector.target import Target
+from convbench.vector.team import TICKETS, Fields, shared_out
+
+DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; errors grow with the root of it
+UNIT = 16  # the depth is filled up to a multiple of this, with zeros
+PITCH = 4 * DEPTH + LINE  # bytes from row to row of a chunk of X: rows an odd number of cache lines apart
+STREAMS = 4  # panels multiplied together at most
+NEAR = 512  # bytes ahead that are asked for in each of several streams
+CHAINS = 8  # sums that must be under way at once to keep two multiply-add units busy through a latency of four
+
+FIELDS = (
+    "x", "y", "u", "packed", "sums", "counters",  # addresses
+    "images", "groups", "depth", "filters",  # depth, filters: of a group
+    "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes",
+    "shared_panels", "shares",  # panels that share a chunk of X; parts the panels come in
+    "block_images", "blocks",  # images of a block; blocks
+    "sums_bytes",
+)  # fmt: skip
+
+
+def together(target: Target, images: int) -> int:
+    """How many panels are multiplied together: a power of two, so that the registers hold all sums."""
+    fitting = [n for n in (STREAMS, STREAMS // 2) if n * images * (BLOCK // target.lanes) <= target.sums]
+    return fitting[0] if fitting else 1
+
+
+def multiply(program: Program, code: Code, rows: int, panels: int) -> None:
+    """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of UNIT.
+
+    Arguments: A, its rows PITCH bytes apart, B, bytes from panel to panel, C, depth, and what to prefetch where there
+    is one panel: the first address, and bytes for each k.
+    """
+    a, b, panel_bytes, c, depth, ahead, step = code.arguments
+    each = BLOCK // code.lanes
+    vectors = [(panel, j * code.bytes) for panel in range(panels) for j in range(each)]
+    ways = next(n for n in (1, 2, 4, 8) if n * rows * len(vectors) >= CHAINS)
+    sums = [[[code.variable(0.0) for _ in vectors] for _ in range(rows)] for _ in range(ways)]
+    streams = [b + panel_bytes * panel for panel in range(panels)]
+    for start in code.range(0, depth, ways):
+        for way in range(ways):
+            k = start + way
+            if panels == 1:
+                (ahead + k * step).prefetch()
+            else:
+                for place in streams:
+                    (place + k * LINE + NEAR).prefetch()
+            weights = [(streams[panel] + k * LINE + byte).load() for panel, byte in vectors]
+            for r in range(rows):
+                number = (a + k * 4 + r * PITCH).broadcast()
+                for each_sum, weight in zip(sums[way][r], weights, strict=True):
+                    each_sum.add(number * weight)
+    for r in range(rows):
+        for i, (panel, byte) in enumerate(vectors):
+            place = c + ((panel * rows + r) * LINE + byte)
+            total = sums[0][r][i].get()
+            for way in range(1, ways):
+                total = total + sums[way][r][i].get()
+            place.store(place.load() + total)
+
+
+def stream(program: Program, code: Code, rows: int) -> None:
+    """The kernel: X into chunks, then the products. rows: all images, where panels are multiplied together, else 0."""
+    place, thread = code.arguments
+    f = Fields(code, place, FIELDS)
+    counters = f.pointer("counters")
+    with shared_out(code, counters, f.groups * f.chunks) as item:
+        pack(code, f, item)
+    with shared_out(code, counters + TICKETS, f.groups * f.shares * f.blocks, wait=False) as item:
+        finish(program, code, rows, f, item, f.pointer("sums") + thread * f.sums_bytes)
+
+
+def pack(code: Code, f: Fields, item: Index) -> None:
+    """One chunk of all images' numbers of a group, the last one filled up to UNIT."""
+    group, chunk = item // f.chunks, item % f.chunks
+    length = code.least(f.depth - chunk * DEPTH, DEPTH)
+    whole = length - length % UNIT
+    for n in code.range(f.images):
+        source = f.pointer("x") + n * f.image_bytes + (group * f.depth + chunk * DEPTH) * 4
+        into = f.pointer("packed") + (item * f.images + n) * PITCH
+        for k in code.range(0, whole, code.lanes):
+            (into + k * 4).store((source + k * 4).load())
+        with code.when(whole < length):
+            for lane in range(0, UNIT, code.lanes):
+                rest = (source + (whole + lane) * 4).load(code.within(lane, length - whole))
+                (into + (whole + lane) * 4).store(rest)
+
+
+def finish(program: Program, code: Code, rows: int, f: Fields, item: Index, sums: Pointer) -> None:
+    """Some panels for a block of images. Blocks of the same panels follow one another, and find them in a cache."""
+    first_image = item % f.blocks * f.block_images
+    images = code.least(f.block_images, f.images - first_image)
+    group = item // f.blocks // f.shares
+    first_panel = item // f.blocks % f.shares * f.shared_panels
+    panels = code.least(f.shared_panels, f.panels - first_panel)
+    weights = f.pointer("u") + (group * f.panels + first_panel) * f.panel_bytes
+    for line in code.range(panels * images):
+        for j in range(BLOCK // code.lanes):
+            (sums + (line * LINE + j * code.bytes)).store(code.vector(0.0))
+    for chunk in code.range(f.chunks):
+        length = code.least(f.depth - chunk * DEPTH, DEPTH)
+        depth = (length + (UNIT - 1)) // UNIT * UNIT
+        a = f.pointer("packed") + ((group * f.chunks + chunk) * f.images + first_image) * PITCH
+        b = weights + chunk * (DEPTH * LINE)
+        if rows:
+            panels_together(program, code, f, rows, (a, b, sums), panels, depth)
+        else:
+            panels_in_turn(program, code, f, (a, b, sums), images, panels, depth)
+    for panel in code.range(panels):
+        store(code, f, sums + panel * images * LINE, images, first_image, group, first_panel + panel)
+
+
+Matrices = tuple[Pointer, Pointer, Pointer]  # A, B, C
+
+
+def micro_kernel(program: Program, rows: int, panels: int) -> Any:
+    """The function that `multiply` writes."""
+    return program.function("ppipipi", multiply, rows, panels)
+
+
+def panels_together(
+    program: Program, code: Code, f: Fields, rows: int, matrices: Matrices, panels: Index, depth: Index
+) -> None:
+    """All images, some panels at a time."""
+    a, b, c = matrices
+    most = together(program.target, rows)
+    for panel in code.range(0, panels, most):
+        with code.cases(code.least(panels - panel, most), range(1, most + 1)) as cases:
+            for number in cases:
+                here = b + panel * f.panel_bytes
+                code.call(
+                    micro_kernel(program, rows, number), a, here, f.panel_bytes, c + panel * (rows * LINE), depth,
+                    here + NEAR, LINE,
+                )  # fmt: skip
+
+
+def panels_in_turn(
+    program: Program, code: Code, f: Fields, matrices: Matrices, rows: Index, panels: Index, depth: Index
+) -> None:
+    """A block of images, one panel at a time; behind the last one comes the first one's next chunk."""
+    a, b, c = matrices
+    for panel in code.range(panels):
+        ahead = b + code.choose(panel + 1 < panels, (panel + 1) * f.panel_bytes, DEPTH * LINE)
+        here = (a, b + panel * f.panel_bytes, c + panel * rows * LINE)
+        parts_of_rows(program, code, f, here, rows, depth, ahead)
+
+
+def parts_of_rows(
+    program: Program, code: Code, f: Fields, matrices: Matrices, rows: Index, depth: Index, ahead: Pointer
+) -> None:
+    """One panel, the rows in parts that differ by one at most."""
+    a, b, c = matrices
+    most = most_rows(program.target)
+    parts = (rows + (most - 1)) // most
+    least, longer = rows // parts, rows % parts
+    step = (
+        parts + (LINE - 1)
+    ) // parts  # bytes to ask for in the time of each k, for all parts together ask for a line
+    for part in code.range(parts):
+        first = part * least + code.least(part, longer)
+        count = least + code.choose(part < longer, 1, 0)
+        with code.cases(count, range(1, most + 1)) as cases:
+            for number in cases:
+                code.call(
+                    micro_kernel(program, number, 1), a + first * PITCH, b, f.panel_bytes, c + first * LINE, depth,
+                    ahead + part * step * depth, step,
+                )  # fmt: skip
+
+
+def store(code: Code, f: Fields, sums: Pointer, images: Index, first_image: Index, group: Index, panel: Index) -> None:
+    """A panel's sums to their places; a group's last panel may have fewer filters."""
+    left = f.filters - panel * BLOCK
+    for n in code.range(images):
+        into = f.pointer("y") + (first_image + n) * f.out_image_bytes + (group * f.filters + panel * BLOCK) * 4
+        for j in range(BLOCK // code.lanes):
+            value = (sums + (n * LINE + j * code.bytes)).load()
+            with code.when(code.index(j * code.lanes) < left):
+                (into + j * code.bytes).store(value, code.within(j * code.lanes, left))

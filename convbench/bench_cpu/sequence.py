@@ -1,0 +1,146 @@
+"""Layers called one after another, each on its own operands, so that the filters of all compete for the cache.
+
+Each way to do all of them (one mode of a library throughout, or one algorithm chosen for each layer) is a sequence. All
+sequences take turns in one process, in an order shuffled anew: one untimed pass, then one timed pass.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from convbench.algorithms.base import Algorithm
+from convbench.devices.base import Call, Device, Sample
+from convbench.layers import Layer
+from convbench.measure.case import Case, Operands, open_case, operands
+from convbench.measure.rounds import finish
+from convbench.problem import Problem
+from convbench.report.series import LIBRARY
+from convbench.results.stack import StackRow
+from convbench.stats import median, summarise
+
+LEAST_ROUNDS = 31  # the 95 % interval of their median leaves out the ten least and the ten largest
+
+
+class SequenceError(Exception):
+    """A sequence that cannot be timed or believed; the text says which layer, and why."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to do all layers: the algorithm of each, and the bound on the error they were chosen under."""
+
+    name: str
+    algorithms: Mapping[str, Algorithm]
+    bound: float | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether only libraries of others work in it."""
+        return {algorithm.family for algorithm in self.algorithms.values()} == {LIBRARY}
+
+
+@dataclass
+class Run:
+    """A way, opened, and its samples."""
+
+    way: Way
+    cases: dict[str, Case]
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each round."""
+        return [sample.seconds for sample in self.samples]
+
+    def call(self) -> None:
+        """All layers, one after another."""
+        for case in self.cases.values():
+            assert case.call is not None
+            case.call()
+
+
+def measure_sequences(
+    layers: Sequence[Layer], ways: Sequence[Way], device: Device, batch: int, seconds: float, seed: int,
+    told: Callable[[int], None] = lambda number: None,
+) -> list[Run]:  # fmt: skip
+    """Time all ways in turns for `seconds`, at least LEAST_ROUNDS rounds; the answers are checked before and after.
+
+    Raises SequenceError where a case is not right.
+    """
+    data = {layer.name: operands(Problem(layer.shape.with_batch(batch)), device, seed) for layer in layers}
+    runs = [Run(way, {name: _open(way, name, data[name], device) for name in data}) for way in ways]
+    order, shuffle = list(runs), random.Random(seed)
+    begin, number = device.now(), 0
+    while number < LEAST_ROUNDS or device.now() - begin < seconds:
+        shuffle.shuffle(order)
+        for run in order:
+            call: list[Call] = [run.call]
+            device.time(call, 1)
+            run.samples.append(device.time(call, 1))
+        number += 1
+        told(number)
+    for run in runs:
+        for name, case in run.cases.items():
+            finish(case, data[name], device)
+            _check(run.way, name, case)
+            case.release()
+    return runs
+
+
+def _open(way: Way, layer: str, data: Operands, device: Device) -> Case:
+    case = open_case(way.algorithms[layer], data, device, "hot", weigh=False)
+    _check(way, layer, case)
+    return case
+
+
+def _check(way: Way, layer: str, case: Case) -> None:
+    if case.status != "ok":
+        raise SequenceError(f"{way.name}: {layer} {case.algorithm.name}: {case.status}: {case.note}")
+
+
+def as_rows(runs: Sequence[Run], batch: int, seed: int, facts: Mapping[str, Any]) -> list[StackRow]:
+    """A row for each way; the rival is the fastest way of a library. Raises SequenceError where there is none."""
+    foreign = [run for run in runs if run.way.foreign]
+    if not foreign:
+        raise SequenceError("there is no library to compare with")
+    rival = min(foreign, key=lambda run: median(run.seconds))
+    rows = []
+    for run in runs:
+        time = summarise([1e3 * seconds for seconds in run.seconds])
+        ratio = summarise([theirs / own for theirs, own in zip(rival.seconds, run.seconds, strict=True)])
+        errors = [case.judgement.error for case in run.cases.values() if case.judgement]
+        rows.append(
+            StackRow(
+                when=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", batch=batch, plan=run.way.name,
+                algorithms=";".join(f"{layer}={a.name}" for layer, a in run.way.algorithms.items()),
+                bound=run.way.bound, error=max(errors), samples=time.samples,
+                disturbed=sum(sample.disturbed for sample in run.samples),
+                time_ms=time.median, time_lo_ms=time.low, time_hi_ms=time.high,
+                rival=rival.way.name, versus=ratio.median, versus_lo=ratio.low, versus_hi=ratio.high,
+                seed=seed, threads=facts["threads"], hardware=facts["hardware"],
+                convbench=facts["convbench"], commit=facts["commit"],
+            )
+        )  # fmt: skip
+    return rows
+
+
+def samples_of(runs: Sequence[Run], batch: int) -> list[tuple[Any, ...]]:
+    """Every sample, as it is written."""
+    return [
+        (batch, run.way.name, number, sample.seconds, sample.disturbed)
+        for run in runs
+        for number, sample in enumerate(run.samples)
+    ]
+
+
+def ways_of(chosen: Mapping[str, Algorithm], bound: float, library: Sequence[Algorithm],
+            fastest: Mapping[str, Algorithm], ours: str) -> list[Way]:  # fmt: skip
+    """Each mode of the library throughout, its fastest mode of each layer, and what was chosen of ours."""
+    layers = list(chosen)
+    ways = [Way(algorithm.name, dict.fromkeys(layers, algorithm)) for algorithm in library]
+    ways.append(Way(f"{LIBRARY}, mixed modes", {layer: fastest[layer] for layer in layers}))
+    return [*ways, Way(ours, dict(chosen), bound)]

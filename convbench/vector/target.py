@@ -1,0 +1,42 @@
+"""Which CPU vector code is compiled for, and what its registers hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+SPARE = 4  # registers a product keeps for what it multiplies; the rest hold sums
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU as LLVM names it, and its features as LLVM lists them (`+avx2,-avx512f,...`)."""
+
+    cpu: str
+    features: str
+
+    def _has(self, feature: str) -> bool:
+        return f"+{feature}" in self.features.split(",")
+
+    @property
+    def lanes(self) -> int:
+        """float32 a register holds: 16 with AVX-512, 8 with AVX, 4 with SSE or NEON."""
+        return 16 if self._has("avx512f") else 8 if self._has("avx") else 4
+
+    @property
+    def sums(self) -> int:
+        """Registers that can hold sums while SPARE others hold what is multiplied."""
+        return (32 if self._has("avx512f") or self._has("neon") else 16) - SPARE
+
+
+@lru_cache(maxsize=1)
+def host() -> Target:
+    """This CPU, or the one that NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name."""
+    import llvmlite.binding as llvm
+    from numba import config
+
+    cpu, features = config.CPU_NAME, config.CPU_FEATURES
+    if cpu is None:
+        cpu = llvm.get_host_cpu_name()
+        features = features if features is not None else llvm.get_host_cpu_features().flatten()
+    return Target(cpu, features if features is not None else "")

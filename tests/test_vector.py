@@ -1,0 +1,320 @@
+"""The language of vector kernels against NumPy, on every kind of register this CPU has; compiled for others besides."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convbench.algorithms.fused.dft import Dft
+from convbench.algorithms.fused.engine import convolve
+from convbench.algorithms.fused.stages import Tile
+from convbench.algorithms.fused.toom import Toom
+from convbench.algorithms.gemm.stream import multiply, stream
+from convbench.vector.build import Program, address_of, compiled, optimised
+from convbench.vector.code import Code, Mask
+from convbench.vector.peak import multiply_add_peak, multiply_adds
+from convbench.vector.product import BLOCK, most_rows, panel, product
+from convbench.vector.target import Target, host
+from convbench.vector.team import TICKETS, Fields, runner, shared_out
+
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+AVX2 = "+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
+AVX512 = AVX2 + ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+TARGETS = {
+    "nehalem": Target("nehalem", ""),
+    "haswell": Target("haswell", AVX2),
+    "znver3": Target("znver3", AVX2),
+    "skylake-avx512": Target("skylake-avx512", AVX512),
+    "znver4": Target("znver4", AVX512),
+}
+
+
+def here() -> dict[str, Target]:
+    """The targets whose code this CPU can run, itself among them; one of each width."""
+    features = set(host().features.split(","))
+    others = {"nehalem": Target("nehalem", ""), "haswell": TARGETS["haswell"], "avx512": TARGETS["skylake-avx512"]}
+    able = {name: t for name, t in others.items() if IS_X86 and set(filter(None, t.features.split(","))) <= features}
+    return {"host": host(), **able}
+
+
+RUNNABLE = here()
+EVERYWHERE = pytest.mark.parametrize("target", RUNNABLE.values(), ids=list(RUNNABLE))
+EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
+
+
+def run(target: Target, arguments: str, write: Callable[..., None], values: list[Any], *parameters: Any) -> None:
+    """Compile a kernel and call it; arrays are passed by address."""
+    address = address_of(arguments, write, *parameters, target=target)
+    numbers = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in values]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)(*numbers)
+
+
+def floats(*shape: int) -> Any:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+# Vectors
+
+
+def arithmetic(program: Program, code: Code) -> None:
+    x, y, out = code.arguments
+    a, b = x.load(), y.load()
+    results = [
+        a + b, a - b, a * b, -a, a * 3.0, 3.0 * a, a + 0.5, a * b + a, a.sum(), x.broadcast(), code.vector(2.5),
+        a.pick(b, [(3 * lane) % (2 * code.lanes) for lane in range(code.lanes)]),
+    ]  # fmt: skip
+    for i, result in enumerate(results):
+        (out + i * code.bytes).store(result)
+
+
+@EVERYWHERE
+def test_arithmetic(target: Target) -> None:
+    lanes = target.lanes
+    a, b = floats(2, lanes)
+    out = np.empty((12, lanes), np.float32)
+    run(target, "ppp", arithmetic, [a, b, out])
+    picked = np.concatenate([a, b])[3 * np.arange(lanes) % (2 * lanes)]
+    expected = [
+        a + b, a - b, a * b, -a, 3 * a, 3 * a, a + np.float32(0.5), a * b + a, [a.sum()] * lanes, [a[0]] * lanes,
+        [2.5] * lanes, picked,
+    ]  # fmt: skip
+    for i, row in enumerate(expected):
+        np.testing.assert_allclose(out[i], row, rtol=1e-6, atol=1e-6, err_msg=str(i))
+    for i in (0, 1, 2, 3, 4, 5, 6, 9, 10, 11):
+        assert np.array_equal(out[i], np.asarray(expected[i], np.float32)), i
+
+
+def masked(program: Program, code: Code) -> None:
+    x, out, start, size = code.arguments
+    mask = code.within(start, size)
+    assert isinstance(mask, Mask)
+    (out + code.bytes).store(x.load(mask), mask)
+    out.store(x.load(mask))
+
+
+@EVERYWHERE
+def test_masks(target: Target) -> None:
+    lanes = target.lanes
+    x = floats(lanes)
+    for start in (-lanes - 3, -lanes, -1, 0, 1, lanes - 1, lanes, 1000):
+        for size in (0, 1, lanes // 2, lanes, lanes + 1, 2000):
+            out = np.full((2, lanes), 7, np.float32)
+            run(target, "ppii", masked, [x, out, start, size])
+            inside = np.array([0 <= start + lane < size for lane in range(lanes)])
+            assert np.array_equal(out[0], np.where(inside, x, 0)), (start, size)
+            assert np.array_equal(out[1], np.where(inside, x, 7)), (start, size)
+
+
+def transposed(program: Program, code: Code, length: int) -> None:
+    x, out = code.arguments
+    rows = [(x + i * code.bytes).load() for i in range(code.lanes // length)]
+    for i, row in enumerate(code.transpose(rows, length)):
+        (out + i * code.bytes).store(row)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("length", [1, 2, 4, 8, 16])
+def test_transpose(target: Target, length: int) -> None:
+    if length > target.lanes:
+        return
+    rows = target.lanes // length
+    x = np.arange(rows * target.lanes, dtype=np.float32).reshape(rows, rows, length)
+    out = np.empty_like(x)
+    run(target, "pp", transposed, [x, out], length)
+    assert np.array_equal(out, x.transpose(1, 0, 2))
+
+
+def sums_of_rows(program: Program, code: Code) -> None:
+    x, out, rows, columns = code.arguments
+    for i in code.range(rows):
+        total = code.variable(0.0)
+        for j in code.range(0, columns, code.lanes):
+            total.add((x + (i * columns + j) * 4).load(code.within(0, columns - j)))
+        (out + i * code.bytes).store(total.get().sum())
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(("rows", "columns"), [(0, 5), (1, 1), (3, 37), (4, 64), (2, 0)])
+def test_loops_in_loops(target: Target, rows: int, columns: int) -> None:
+    x, out = floats(rows, columns), np.zeros((rows, target.lanes), np.float32)
+    run(target, "ppii", sums_of_rows, [x, out, rows, columns])
+    np.testing.assert_allclose(out, np.repeat(x.sum(axis=1)[:, None], target.lanes, 1), rtol=1e-4, atol=1e-5)
+
+
+# Integers and choices
+
+
+def integers(program: Program, code: Code) -> None:
+    out, a, b = code.arguments
+    both = code.builder.and_(a < b, a >= 0)
+    results = [
+        a + b, a - b, a * b, a // b, a % b, 5 - a, 3 * a, a + 0, a * 1, code.least(a, b), code.most(a, b),
+        code.least(a, 4), code.choose(both, 1, 0), code.choose(a.is_equal(b), 1, 0), code.index(9),
+    ]  # fmt: skip
+    for i, result in enumerate(results):
+        (out + 8 * i).set_integer(result)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(("a", "b"), [(7, 3), (3, 7), (5, 5), (0, 1), (2**40, 3)])
+def test_integers(target: Target, a: int, b: int) -> None:
+    out = np.zeros(15, np.int64)
+    run(target, "pii", integers, [out, a, b])
+    both, same = int(a < b and a >= 0), int(a == b)
+    assert out.tolist() == [
+        a + b, a - b, a * b, a // b, a % b, 5 - a, 3 * a, a, a, min(a, b), max(a, b), min(a, 4), both, same, 9,
+    ]  # fmt: skip
+
+
+def branches(program: Program, code: Code) -> None:
+    out, count = code.arguments
+    for i in code.range(count):
+        with code.cases(i % 4, range(4)) as cases:
+            for number in cases:
+                (out + i * 8).set_integer(10 * number)
+        with code.when(i >= 5):
+            (out + i * 8).set_integer((out + i * 8).integer() + 1)
+    left = out + 8 * count
+    with code.repeat_while(lambda: left.integer() < 100):
+        left.set_integer(left.integer() * 2)
+
+
+@EVERYWHERE
+def test_branches(target: Target) -> None:
+    out = np.array([0] * 9 + [3], np.int64)
+    run(target, "pi", branches, [out, 9])
+    assert out.tolist() == [0, 10, 20, 30, 0, 11, 21, 31, 1, 192]
+
+
+def calls(program: Program, code: Code) -> None:
+    out, count = code.arguments
+    for i in code.range(count):
+        for step in (1, 2, 1):  # the first and the third are the same function
+            code.call(program.function("pi", stepped, step), out + i * 8, i)
+
+
+def stepped(program: Program, code: Code, step: int) -> None:
+    place, i = code.arguments
+    place.set_integer(place.integer() + i * step)
+
+
+@EVERYWHERE
+def test_functions_are_written_once(target: Target) -> None:
+    out = np.zeros(5, np.int64)
+    run(target, "pi", calls, [out, 5])
+    assert out.tolist() == [0, 4, 8, 12, 16]
+    program = Program(target)
+    one, same, other = (program.function("pi", stepped, step) for step in (1, 1, 2))
+    assert one is same
+    assert one is not other
+
+
+# Threads
+
+
+def two_rounds(program: Program, code: Code) -> None:
+    """Each item's double; then, when all are done, each item's neighbours' sum."""
+    place, _ = code.arguments
+    f = Fields(code, place, ("counters", "first", "second", "items"))
+    first, second, counters = f.pointer("first"), f.pointer("second"), f.pointer("counters")
+    with shared_out(code, counters, f.items) as item:
+        (first + item * 8).set_integer((first + item * 8).integer() + item * 2)
+    with shared_out(code, counters + TICKETS, f.items - 1, wait=False) as item:
+        (second + item * 8).set_integer((first + item * 8).integer() + (first + (item + 1) * 8).integer())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("items", [1, 2, 1000])
+def test_work_is_shared_out_once(threads: int, items: int) -> None:
+    call = runner(address_of("pi", two_rounds), threads)
+    for _ in range(20):
+        counters, first, second = (np.zeros(size, np.int64) for size in (2 * TICKETS // 8, items, items))
+        arguments = np.array([counters.ctypes.data, first.ctypes.data, second.ctypes.data, items])
+        call(arguments.ctypes.data)
+        assert np.array_equal(first, 2 * np.arange(items))
+        assert np.array_equal(second[:-1], 4 * np.arange(items - 1) + 2)
+
+
+# The micro-kernels
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(("rows", "depth"), [(1, 1), (2, 200), (7, 96), (30, 97), (61, 33)])
+def test_products_of_any_size(target: Target, rows: int, depth: int) -> None:
+    a, b = floats(rows, depth + 3), floats(depth, BLOCK)
+    c = np.full((rows + 1, BLOCK), 5, np.float32)
+    run(target, "pippiipp", panel, [a, 4 * (depth + 3), b, c, rows, depth, a, b])
+    np.testing.assert_allclose(c[:rows], a[:, :depth].astype(float) @ b, rtol=1e-4, atol=1e-4)
+    assert (c[rows] == 5).all()
+
+
+def test_a_peak_is_a_number() -> None:
+    assert 1e8 < multiply_add_peak(1, seconds=0.0) < 1e13
+
+
+# Other CPUs
+
+
+def kernels() -> Iterator[Any]:
+    toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
+    yield "pi", convolve, (Tile(dft, toom), 4, 4, True, True)
+    yield "pi", stream, (0,)
+    yield "pi", stream, (1,)
+    yield "pi", multiply_adds, ()
+
+
+@ON_X86
+@EACH_TARGET
+def test_kernels_compile_for_cpus_that_are_not_here(target: Target) -> None:
+    starts = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86\x00\x00")  # Linux, macOS, Windows
+    for arguments, write, parameters in kernels():
+        assert compiled(arguments, write, parameters, target)[:4] in (
+            b"\x7fELF",
+            b"\xcf\xfa\xed\xfe",
+            b"\x64\x86\x00\x00",
+        )
+
+
+def loops(target: Target, arguments: str, write: Callable[..., None], *parameters: Any) -> list[str]:
+    """The assembly of the innermost loops that multiply."""
+    machine, module = optimised(arguments, write, parameters, target)
+    blocks = re.split(r"\n(?=\.L\w+:)", machine.emit_assembly(module))
+    found = []
+    for block in blocks:
+        label = block.partition(":")[0].strip()
+        end = re.search(rf"\n\tj\w+\t{re.escape(label)}\b", block)
+        if end and re.search(r"\tv?f?m(add|ul)\w*ps", block[: end.end()]):
+            found.append(block[: end.end()])
+    return found
+
+
+@ON_X86
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
+def test_sums_stay_in_registers(name: str) -> None:
+    """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
+    target = TARGETS[name]
+    rows, each = most_rows(target), BLOCK // target.lanes
+    for adds in (False, True):
+        (loop,) = loops(target, "pippip", product, rows, adds, True)
+        assert "rsp" not in loop
+        assert "rbp)" not in loop
+        assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each
+        assert ("zmm" in loop) == (target.lanes == 16)
+    for count, panels in ((1, 4), (most_rows(target), 1)):
+        (loop,) = loops(target, "ppipipi", multiply, count, panels)
+        assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+
+
+def test_what_registers_hold() -> None:
+    assert {name: (t.lanes, most_rows(t)) for name, t in TARGETS.items()} == {
+        "nehalem": (4, 3), "haswell": (8, 6), "znver3": (8, 6), "skylake-avx512": (16, 28), "znver4": (16, 28),
+    }  # fmt: skip
+    assert Target("x", "+neon").sums == 28
+    assert isinstance(host().lanes, int)
