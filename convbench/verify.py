@@ -117,20 +117,20 @@ def print_verification(
     for first in range(0, max(1, len(layers)), LAYERS_A_TABLE):
         console.print(error_table(layers[first : first + LAYERS_A_TABLE], tallies))
     cases = [case for tally in tallies.values() for case in (*tally.layers.values(), *tally.random)]
-    skipped: dict[str, list[Case]] = {}
+    left_out: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
-        if case.status == "skipped":
-            skipped.setdefault(case.note, []).append(case)
+        if case.status in ("skipped", "unsupported"):
+            left_out.setdefault((case.status, case.note), []).append(case)
         elif case.status != "ok":
             console.print(
                 f"{case.status}: {case.algorithm.name} on {case.problem.shape}: {case.note}",
                 markup=False,
                 soft_wrap=True,
             )
-    for note, same in skipped.items():
+    for (status, note), same in left_out.items():
         names = ", ".join(dict.fromkeys(case.algorithm.name for case in same))
         where = f"on {same[0].problem.shape}" if len({case.problem for case in same}) == 1 else f"in {len(same)} cases"
-        console.print(f"skipped: {names} {where}: {note}", markup=False)
+        console.print(f"{status}: {names} {where}: {note}", markup=False)
     counts = {
         status: sum(case.status == status for case in cases) for status in sorted({case.status for case in cases})
     }

@@ -36,7 +36,7 @@ def test_the_readme_table_comes_from_the_committed_results() -> None:
         copy.unlink()
 
 
-BENCH = ROOT / "results" / "amd-epyc-2-cores" / "bench-cpu"
+BENCH = ROOT / "results" / "amd-epyc-zen3-2-cores" / "bench-cpu"
 
 
 @pytest.mark.skipif(not (BENCH / "batch1.csv").is_file(), reason="no committed comparison with PyTorch")

@@ -197,7 +197,7 @@ CACHES = [(1, 1), (40_000, 1 << 20), (1 << 18, 1 << 25), (1 << 20, 1 << 17), (1 
 
 
 @given(case=cases(), threads=st.integers(1, 3), caches=st.sampled_from(CACHES))
-@settings(max_examples=120)
+@settings(max_examples=80)
 def test_random_shapes(case: Any, threads: int, caches: tuple[int, int]) -> None:
     """Right, with the same bits on one thread, and again: threads and buffers' contents decide nothing."""
     shape, make, m = case

@@ -107,7 +107,7 @@ def test_each_bad_case_costs_its_own_row(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(BAD)
     done = convbench(
         "run", "--shape", SHAPE, "--algo",
-        "bad.abort,bad.loop,bad.late,good,gemm,direct.naive", "--plugin", "bad.py", "--device", "cpu",
+        "bad.abort,bad.loop,bad.late,good,gemm.im2col,gemm.panel,direct.naive", "--plugin", "bad.py", "--device", "cpu",
         "--budget", "0.1", "--timeout", "10", "--out", "x.csv", cwd=tmp_path,
     )  # fmt: skip
     rows = {row.algo: row for row in read(tmp_path / "x.csv")}
@@ -169,7 +169,7 @@ def test_kill_9_of_any_process_loses_no_finished_row(tmp_path: Path, trial: int)
     rng = random.Random(trial)
     (tmp_path / "net.toml").write_text(NET)
     csv = tmp_path / "x.csv"
-    algos = ("--algo", "gemm,winograd.f2,direct.naive")
+    algos = ("--algo", "gemm.im2col,gemm.panel,winograd.f2,direct.naive")
     run = start(tmp_path, *algos, "--out", "x.csv")
     time.sleep(rng.uniform(0.3, 4.0))
     workers = children_of(run.pid)
@@ -193,16 +193,16 @@ def test_kill_9_of_any_process_loses_no_finished_row(tmp_path: Path, trial: int)
 
 def test_resume_measures_only_what_is_missing_and_refuses_other_options(tmp_path: Path) -> None:
     (tmp_path / "net.toml").write_text(NET)
-    words = ("run", "--net", "net.toml", "--device", "cpu", "--budget", "0.05")
-    assert convbench(*words, "--algo", "gemm", "--layer", "l1,l2", "--out", "x.csv", cwd=tmp_path).returncode == 0
+    words = ("run", "--net", "net.toml", "--device", "cpu", "--budget", "0.05", "--algo", "gemm.im2col,gemm.panel")
+    assert convbench(*words, "--layer", "l1,l2", "--out", "x.csv", cwd=tmp_path).returncode == 0
     first = read(tmp_path / "x.csv")
     with open(tmp_path / "x.csv", "ab") as file:
         file.write(b"half a line")
-    assert convbench(*words, "--algo", "gemm", "--resume", "x.csv", cwd=tmp_path).returncode == 0
+    assert convbench(*words, "--resume", "x.csv", cwd=tmp_path).returncode == 0
     rows = read(tmp_path / "x.csv")
     assert rows[:4] == first
     assert [(row.layer, row.seed) for row in rows[4:]] == [("l3", first[0].seed)] * 2
-    other = convbench(*words, "--algo", "gemm", "--batch", "2", "--resume", "x.csv", cwd=tmp_path)
+    other = convbench(*words, "--batch", "2", "--resume", "x.csv", cwd=tmp_path)
     assert other.returncode == 2
     assert "batch 1, this run would have 2" in other.stderr
     assert read(tmp_path / "x.csv") == rows

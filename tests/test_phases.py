@@ -175,7 +175,7 @@ ALGORITHMS = [Algorithm("mine.told", on={"cpu": plan})]
 def test_the_command_measures_and_shows_them(tmp_path: Path, how: str) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     out = tmp_path / "x.csv"
-    words = ("run", "--shape", "n1c2h5w5k2r3s3", "--algo", "mine,gemm.im2col", "--plugin", str(tmp_path / "mine.py"))
+    words = ("run", "--shape", "n1c2h5w5k2r3s3", "--algo", "mine,direct.naive", "--plugin", str(tmp_path / "mine.py"))
     done = convbench(*words, "--device", "cpu", "--budget", "0.01", "--phases", how, "--out", str(out))
     assert done.code == 0, done.err
     told, other = sorted(read(out), key=lambda one: one.family, reverse=True)
@@ -190,7 +190,7 @@ def test_the_command_measures_and_shows_them(tmp_path: Path, how: str) -> None:
 
 
 def test_the_command_says_where_no_algorithm_tells_them(tmp_path: Path) -> None:
-    words = ("run", "--shape", "n1c2h5w5k2r3s3", "--algo", "gemm.im2col", "--device", "cpu", "--budget", "0.01")
+    words = ("run", "--shape", "n1c2h5w5k2r3s3", "--algo", "direct.naive", "--device", "cpu", "--budget", "0.01")
     done = convbench(*words, "--phases", "--no-isolate", "--out", str(tmp_path / "x.csv"))
     assert done.code == 0
     assert "no algorithm measured here tells its phases" in done.out

@@ -404,8 +404,8 @@ def test_kill_9_leaves_whole_rows(tmp_path: Path) -> None:
     process.communicate()
     rows = read(path)
     assert len(rows) >= 2
-    assert all(r.status == "ok" for r in rows)
-    names = {r.algo for r in rows}
+    assert {r.status for r in rows} <= {"ok", "unsupported", "skipped"}
+    names = {r.algo for r in rows if r.status == "ok"}
     sampled = {line.split(",")[4] for line in (tmp_path / "x.samples.csv").read_text().splitlines()[1:]}
     assert names <= sampled
     done = convbench(*KILLED, "--algo", "gemm.im2col", "--out", str(path))

@@ -204,7 +204,7 @@ def test_a_sum_that_cancels_does_not_make_honest_rounding_wrong() -> None:
     data = operands(Problem(parse_shape("n1c3h13w1k1r5s1u3d3")), device := Cpu(1), 0)
     for each in built_in():
         case = open_case(each, data, device, "hot", weigh=False)
-        if case.status == "skipped":
+        if case.status in ("skipped", "unsupported"):
             continue
         assert case.status == "ok", f"{each.name}: {case.note}"
 

@@ -7,10 +7,10 @@ B lie in the first two caches.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from convbench.vector.build import Program
-from convbench.vector.code import Code, Pointer
+from convbench.vector.code import Code, Index, Number
 from convbench.vector.target import Target
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
@@ -18,18 +18,19 @@ BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes, a cache line
 
 
-def product(program: Program, code: Code, rows: int, adds: bool, fetches: bool) -> None:
+def product(program: Program, code: Code, rows: int, adds: bool) -> None:
     """C = A B, or C += A B.
 
-    Arguments: A, its bytes from row to row, B and C packed [.., 16], depth, and what to prefetch, a line for each k.
+    Arguments: A, its bytes from row to row, B and C packed [.., 16], depth, and what to prefetch by the way: two
+    places, each with the bytes it moves on for each k.
     """
-    a, pitch, b, c, depth, ahead = code.arguments
+    a, pitch, b, c, depth, ahead_a, step_a, ahead_b, step_b = code.arguments
     each = BLOCK // code.lanes
     sums = [[code.variable(0.0) for _ in range(each)] for _ in range(rows)]
     places = [a + pitch * r for r in range(rows)]
     for k in code.range(depth):
-        if fetches:
-            (ahead + k * LINE).prefetch()
+        (ahead_a + k * step_a).prefetch()
+        (ahead_b + k * step_b).prefetch()
         line = b + k * LINE
         vectors = [(line + j * code.bytes).load() for j in range(each)]
         for r in range(rows):
@@ -47,41 +48,63 @@ def most_rows(target: Target) -> int:
     return target.sums // (BLOCK // target.lanes)
 
 
-def product_of(program: Program, rows: int, adds: bool, fetches: bool) -> Any:
+def product_of(program: Program, rows: int, adds: bool) -> Any:
     """The micro-kernel for that many rows."""
-    return program.function("pippip", product, rows, adds, fetches)
+    return program.function("pippipipi", product, rows, adds)
+
+
+class RowCut(NamedTuple):
+    """How a product of any number of rows is cut: found once, as divisions cost as much as a short product."""
+
+    parts: Index
+    least: Index  # rows of a part
+    longer: Index  # so many parts have one row more
+    chunk: Index  # numbers summed before their sum joins the others
+    step_a: Index  # bytes of the next A to prefetch for each k
+    share_b: Index  # bytes of the next B a part prefetches
+    step_b: Index  # and those for each k
+
+
+def cut_rows(program: Program, code: Code, rows: Number, pitch: Number, depth: Index) -> RowCut:
+    """The cut of rows (0 is as good as 1) of A, `pitch` bytes from row to row."""
+    most = most_rows(program.target)
+    some = code.most(rows, 1)
+    parts = (some + (most - 1)) // most
+    least = some // parts
+    pieces = (depth + (CHUNK - 1)) // CHUNK
+    return RowCut(
+        parts, least, some % parts, (depth + (pieces - 1)) // pieces,
+        ((least + 1) * pitch + (depth - 1)) // depth, depth * LINE // parts, (parts + (LINE - 1)) // parts,
+    )  # fmt: skip
 
 
 def panel(program: Program, code: Code) -> None:
-    """The same for any number of rows, cut into equal parts.
+    """The same for any number of rows.
 
-    Arguments: A, pitch, B, C, rows, depth, and the A and B of the next product, which are prefetched by the way: a row
-    part fetches its own rows of the next A, the first one all of B. An A that is the same again is not fetched.
+    Arguments: A, pitch, B, C, depth, the RowCut, and the A and B of the next product, which are prefetched by the way:
+    each part fetches its own rows of the next A and its share of B, evenly, as memory answers no faster in a hurry. An
+    A that is the same again is not fetched.
     """
-    a, pitch, b, c, rows, depth, next_a, next_b = code.arguments
-    most = most_rows(program.target)
-    parts = (rows + (most - 1)) // most
-    least, longer = rows // parts, rows % parts  # `longer` parts have one row more
-    pieces = (depth + (CHUNK - 1)) // CHUNK
-    chunk = (depth + (pieces - 1)) // pieces
-    moves_on = next_a.is_not(a)
-    for part in code.range(parts):
-        first = part * least + code.least(part, longer)
-        count = least + code.choose(part < longer, 1, 0)
+    a, pitch, b, c, depth, *numbers, next_a, next_b = code.arguments
+    cut = RowCut(*numbers)
+    step_a = code.choose(next_a.is_not(a), cut.step_a, 0)
+    for part in code.range(cut.parts):
+        first = part * cut.least + code.least(part, cut.longer)
+        count = cut.least + code.choose(part < cut.longer, 1, 0)
+        ahead_a, ahead_b = next_a + first * pitch, next_b + part * cut.share_b
         source, into = a + first * pitch, c + first * LINE
-        is_first = part.is_equal(0)
-        ahead = Pointer(code, code.builder.select(is_first, next_b.value, (next_a + first * pitch).value))
-        lines = code.choose(is_first, depth, code.choose(moves_on, count * pitch // LINE, 0))  # worth fetching
-        with code.cases(count, range(1, most + 1)) as cases:
+        with code.cases(count, range(1, most_rows(program.target) + 1)) as cases:
             for number in cases:
-                for k in code.range(0, depth, chunk):
-                    arguments = (source + k * 4, pitch, b + k * LINE, into, code.least(depth - k, chunk))
+                for k in code.range(0, depth, cut.chunk):
+                    arguments = (
+                        source + k * 4, pitch, b + k * LINE, into, code.least(depth - k, cut.chunk),
+                        ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b,
+                    )  # fmt: skip
                     for adds, begins in ((False, k.is_equal(0)), (True, k >= 1)):
-                        for fetches, worth in ((True, k < lines), (False, k >= lines)):
-                            with code.when(code.builder.and_(begins, worth)):
-                                code.call(product_of(program, number, adds, fetches), *arguments, ahead + k * LINE)
+                        with code.when(begins):
+                            code.call(product_of(program, number, adds), *arguments)
 
 
 def panel_of(program: Program) -> Any:
     """The product of a panel of any number of rows, at least one."""
-    return program.function("pippiipp", panel)
+    return program.function("pippi" + "i" * len(RowCut._fields) + "pp", panel)

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
-from convbench.algorithms.fused.engine import FIELDS, LANE_BYTES, PHASES, convolve
+from convbench.algorithms.fused.engine import convolve
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.stages import LANE_FIELDS, Tile, longest_run
 from convbench.algorithms.fused.values import Transform

@@ -1,0 +1,130 @@
+"""Panels of 16 filters for all tiles of a block: each point's matrix product, and the inverse transforms."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from convbench.algorithms.fused.block import Block
+from convbench.algorithms.fused.stages import Tile, backward_column, backward_rows
+from convbench.vector.build import Program
+from convbench.vector.clock import Clock
+from convbench.vector.code import Code, Index
+from convbench.vector.product import BLOCK, LINE, RowCut, cut_rows, panel_of
+from convbench.vector.team import Fields
+
+
+class _Tiles(NamedTuple):
+    """Tiles of a block, from and to, that go through a product together."""
+
+    begin: Index
+    end: Index
+    cut: RowCut
+
+
+class _Panels:
+    """`together` panels of one group, being finished for a block."""
+
+    def __init__(
+        self, program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock
+    ) -> None:
+        self.program, self.code, self.tile, self.f, self.block, self.clock = program, code, tile, f, block, clock
+        first = item * f.together
+        self.group, self.number = first // f.panels, first % f.panels
+        self.slice_bytes = f.depth * LINE
+        self.u = f.pointer("u") + first * tile.planes * self.slice_bytes
+        self.v = block.v + self.group * f.group_bytes
+        self.m, self.t = block.scratch, block.scratch + f.t_at
+
+    def wanted(self, *needs: tuple[Index, Index]) -> _Tiles:
+        """The tiles that all of some ranges hold."""
+        begin, end = needs[0]
+        for other in needs[1:]:
+            begin, end = self.code.most(begin, other[0]), self.code.least(end, other[1])
+        return _Tiles(begin, end, cut_rows(self.program, self.code, end - begin, self.f.tile_bytes, self.f.depth))
+
+    def products(self, plane: Index, number: Index, tiles: _Tiles) -> None:
+        """M of one plane, the number-th of its point along x, for the tiles that need it."""
+        code, f = self.code, self.f
+        rows = self.v + plane * f.plane_bytes + tiles.begin * f.tile_bytes
+        with code.when(tiles.begin < tiles.end):
+            for panel in code.range(f.together):
+                weights = self.u + (plane * f.together + panel) * self.slice_bytes
+                is_last = (panel + 1).is_equal(f.together)
+                code.call(
+                    panel_of(self.program), rows, f.tile_bytes, weights,
+                    self.m + panel * f.m_panel_bytes + number * f.m_plane_bytes + tiles.begin * LINE,
+                    f.depth, *tiles.cut, rows + code.choose(is_last, f.plane_bytes, 0), weights + self.slice_bytes,
+                )  # fmt: skip
+
+    def column(self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles) -> None:
+        """All planes of one point along x, the first of them given, and their inverse transform along y to T."""
+        code, f, tile = self.code, self.f, self.tile
+        count = tile.pair_column if is_pair else tile.real_column
+        special = tile.infinity_planes(is_pair)
+        with self.clock.phase(1):
+            for low, high, those in (
+                (0, special.start, tiles), (special.start, special.stop, of_infinity), (special.stop, count, tiles),
+            ):  # fmt: skip
+                for k in code.range(low, high):
+                    self.products(first + k, k, those)
+        with self.clock.phase(2):
+            for panel in code.range(f.together):
+                each = tile.y.outputs * tile.columns * LINE
+                code.call(
+                    self.program.function("pipi", backward_column, tile, is_pair),
+                    self.m + panel * f.m_panel_bytes + tiles.begin * LINE, f.m_plane_bytes,
+                    self.t + place * LINE + panel * f.t_panel_bytes + tiles.begin * each, tiles.end - tiles.begin,
+                )  # fmt: skip
+
+    def columns(self) -> None:
+        """All points along x."""
+        code, tile, block = self.code, self.tile, self.block
+        tiles, of_y = self.wanted((code.index(0), block.tiles)), self.wanted(block.needs_y)
+        infinity = tile.x.infinity
+        for j in code.range(tile.x.reals if infinity is None else infinity):  # it is the last real one
+            self.column(j * tile.real_column, j, False, tiles, of_y)
+        if infinity is not None:
+            of_x, of_both = self.wanted(block.needs_x), self.wanted(block.needs_x, block.needs_y)
+            self.column(code.index(infinity * tile.real_column), infinity, False, of_x, of_both)
+        if tile.x.pairs:
+            for j in code.range(tile.x.pairs):
+                first = j * tile.pair_column + tile.x.reals * tile.real_column
+                self.column(first, j * 2 + tile.x.reals, True, tiles, of_y)
+
+    def write(self, panel: Index) -> None:
+        """One panel's inverse transforms along x, and its pixels to their places."""
+        code, f, tile, block = self.code, self.f, self.tile, self.block
+        number, t = self.number + panel, self.t + panel * f.t_panel_bytes
+        first = self.group * f.filters + number * BLOCK
+        each = tile.y.outputs * tile.columns * LINE
+        whole, short = f.tiles - f.short_columns, f.short_columns
+        for n in code.range(block.images):
+            output = f.pointer("y") + (block.first_image + n) * f.out_image_bytes + first * f.out_channel_bytes
+            for row in code.range(block.rows):
+                top = (block.first_row + row) * tile.y.outputs
+                # A row's tiles lie in two kinds: those of whole columns, and the last one where it is short.
+                in_whole = row < block.whole_rows
+                left, right = (
+                    code.choose(
+                        in_whole,
+                        block.kinds[of_whole][0] + (n * block.whole_rows + row) * columns,
+                        block.kinds[of_short][0] + n * columns,
+                    )
+                    for of_whole, of_short, columns in ((1, 0, whole), (2, 3, short))
+                )
+                code.call(
+                    self.program.function("ppiiiippiip", backward_rows, tile),
+                    t + left * each, t + right * each, whole, short,
+                    code.least(tile.y.outputs, f.out_rows - top), f.out_columns,
+                    block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
+                    f.filters - number * BLOCK, block.scratch + f.nowhere_at,
+                )  # fmt: skip
+
+
+def finish_panels(program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock) -> None:
+    """`together` panels for all tiles of a block, from V to y."""
+    panels = _Panels(program, code, tile, f, block, item, clock)
+    panels.columns()
+    with clock.phase(2):
+        for panel in code.range(f.together):
+            panels.write(panel)
