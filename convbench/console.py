@@ -192,14 +192,14 @@ def advice(rows: Sequence[Row]) -> list[str]:
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
-    """Why rows are not ok, a line for each; one line for all that were skipped for the same reason."""
+    """Why rows are not ok, a line for each; one line for all that were left out for the same reason."""
     lines: dict[str, None] = {}
     for row in rows:
-        if row.status == "skipped":
+        if row.status in ("skipped", "unsupported"):
             same = [r for r in rows if (r.status, r.note) == (row.status, row.note)]
             layers, algos = (list(dict.fromkeys(getattr(r, name) for r in same)) for name in ("layer", "algo"))
             where = layers[0] if len(layers) == 1 else f"on {len(layers)} layers"
-            lines[f"skipped: {where} {', '.join(algos)}: {row.note}"] = None
+            lines[f"{row.status}: {where} {', '.join(algos)}: {row.note}"] = None
         elif row.status != "ok":
             lines[f"{row.status}: {row.layer} {row.algo}: {row.note}"] = None
     return list(lines)

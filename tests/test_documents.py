@@ -14,7 +14,7 @@ from convbench.report.readme import rewrite, rewrite_columns, rewrite_comparison
 from convbench.results import COLUMNS, read
 
 ROOT = Path(__file__).parent.parent
-HEADLINE = ROOT / "results" / "amd-epyc-2-cores" / "batch1.csv"
+HEADLINE = ROOT / "results" / "amd-epyc-zen3-2-cores" / "batch1.csv"
 
 
 def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
@@ -67,7 +67,9 @@ def test_committed_results_are_clean(path: Path) -> None:
         return
     rows = read(path)
     assert rows
-    assert all(row.status == "ok" or (row.family, row.status) == ("library", "skipped") for row in rows)
+    expected = {("gemm.gemv", "unsupported")}  # on convolutions
+    not_ok = [row for row in rows if row.status != "ok" and (row.family, row.status) != ("library", "skipped")]
+    assert {(row.algo, row.status) for row in not_ok} <= expected
     assert all(row.commit and not row.commit.endswith("+") for row in rows), "measured by code that is not committed"
 
 
