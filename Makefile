@@ -8,7 +8,7 @@ RUN := results/runs/latest
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
 EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(CUDA),cuda13,))
 
-.PHONY: run test lint format results bench-cpu gate-selftest docs clean
+.PHONY: run test lint format results torch bench-cpu gate-selftest docs clean
 
 run: $(VENV)/.run
 	rm -rf $(RUN)
@@ -40,6 +40,11 @@ results: $(VENV)/.run
 
 # Ours against PyTorch on the CPU, batches 1, 16 and 64: layer by layer, and the convolutions in sequence. NET=vgg16,resnet50
 # measures other layer sets; BENCH passes more options (--help of convbench.bench_cpu).
+# The rival's version, so that figures can be repeated.
+TORCH ?= 2.13.0
+
+torch: $(VENV)/.torch
+
 bench-cpu: $(VENV)/.torch
 	$(BIN)/python -m convbench.bench_cpu --out $(RESULTS)/bench-cpu $(if $(NET),--net $(NET)) $(BENCH)
 
@@ -65,7 +70,7 @@ $(VENV)/.test: $(VENV)/.run pyproject.toml
 	touch $@
 
 $(VENV)/.torch: $(VENV)/.run pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . torch==$(TORCH)
 	touch $@
 
 clean:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from convbench.report.readme import rewrite, rewrite_columns, rewrite_comparison
 from convbench.results import COLUMNS, read
 
 ROOT = Path(__file__).parent.parent
-HEADLINE = ROOT / "results" / "amd-epyc-zen3-2-cores" / "batch1.csv"
+MACHINE = ROOT / "results" / "amd-epyc-zen3-2-cores"
+HEADLINE, BENCH = MACHINE / "batch1.csv", MACHINE / "bench-cpu"
 
 
 def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
@@ -25,27 +27,15 @@ def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
     assert all(f"| `{name}` |" in copy.read_text() for name in COLUMNS)
 
 
-def test_the_readme_table_comes_from_the_committed_results() -> None:
+@pytest.mark.parametrize(("write", "source"), [(rewrite, HEADLINE), (rewrite_comparison, BENCH)])
+def test_the_readme_tables_come_from_the_committed_results(
+    tmp_path: Path, write: Callable[[Path, Path], object], source: Path
+) -> None:
     before = (ROOT / "README.md").read_text()
-    copy = ROOT / "README.md.test"  # beside it, as the link to the CSV is relative
+    copy = ROOT / f"README.md.{tmp_path.name}"  # beside it, as the links are relative
     copy.write_text(before)
     try:
-        rewrite(copy, HEADLINE)
-        assert copy.read_text() == before, "run `make docs`"
-    finally:
-        copy.unlink()
-
-
-BENCH = ROOT / "results" / "amd-epyc-zen3-2-cores" / "bench-cpu"
-
-
-@pytest.mark.skipif(not (BENCH / "batch1.csv").is_file(), reason="no committed comparison with PyTorch")
-def test_the_comparison_in_the_readme_comes_from_the_committed_results() -> None:
-    before = (ROOT / "README.md").read_text()
-    copy = ROOT / "README.md.comparison"
-    copy.write_text(before)
-    try:
-        rewrite_comparison(copy, BENCH)
+        write(copy, source)
         assert copy.read_text() == before, "run `make docs`"
     finally:
         copy.unlink()

@@ -98,12 +98,9 @@ class Processes:
 
     def pair(self) -> tuple[Side, Side]:
         """As Opponents says."""
-        try:
+        with ended_if_it_raises(self.end):
             while len(self._ready) < len(NAMES):
                 self._ready.append(self._start(len(self._ready)))
-        except BaseException:
-            self.end()
-            raise
         base, head = self._ready
         self._ready = []
         return base, head
@@ -114,10 +111,9 @@ class Processes:
             self._ready.pop().end()
 
     def _start(self, side: int) -> ProcessSide:
-        from convbench.machine import THREAD_VARIABLES
+        from convbench.machine import thread_environment
 
-        environment = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
-        environment |= {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4", "PYTHONSAFEPATH": "1"}
+        environment = thread_environment(self._threads) | {"PYTHONSAFEPATH": "1"}
         started = ProcessSide(Child(MODULE, environment, shared_cpus(self._threads)), self._timeout)
         tree = self._trees[side].path
         foreign = {str(self._trees[1 - side].path), *self._others} - {str(tree)}
