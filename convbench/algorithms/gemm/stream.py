@@ -41,7 +41,17 @@ def together(target: Target, images: int) -> int:
     return fitting[0] if fitting else 1
 
 
-def multiply(program: Program, code: Code, rows: int, panels: int) -> None:
+def ways_of(target: Target, images: int) -> int:
+    """Sums each element is kept in, where all images' sums leave units idle.
+
+    The same for any number of panels, and one where images come in blocks: the bits must not depend on who works.
+    """
+    panels = together(target, images)
+    chains = panels * images * (BLOCK // target.lanes)
+    return 1 if panels == 1 else next(n for n in (1, 2, 4, 8) if n * chains >= CHAINS)
+
+
+def multiply(program: Program, code: Code, rows: int, panels: int, ways: int) -> None:
     """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of UNIT.
 
     Arguments: A, its rows PITCH bytes apart, B, bytes from panel to panel, C, depth, and what to prefetch where there
@@ -50,7 +60,6 @@ def multiply(program: Program, code: Code, rows: int, panels: int) -> None:
     a, b, panel_bytes, c, depth, ahead, step = code.arguments
     each = BLOCK // code.lanes
     vectors = [(panel, j * code.bytes) for panel in range(panels) for j in range(each)]
-    ways = next(n for n in (1, 2, 4, 8) if n * rows * len(vectors) >= CHAINS)
     sums = [[[code.variable(0.0) for _ in vectors] for _ in range(rows)] for _ in range(ways)]
     streams = [b + panel_bytes * panel for panel in range(panels)]
     for start in code.range(0, depth, ways):
@@ -129,9 +138,9 @@ def finish(program: Program, code: Code, rows: int, f: Fields, item: Index, sums
 Matrices = tuple[Pointer, Pointer, Pointer]  # A, B, C
 
 
-def micro_kernel(program: Program, rows: int, panels: int) -> Any:
+def micro_kernel(program: Program, rows: int, panels: int, ways: int = 1) -> Any:
     """The function that `multiply` writes."""
-    return program.function("ppipipi", multiply, rows, panels)
+    return program.function("ppipipi", multiply, rows, panels, ways)
 
 
 def panels_together(
@@ -139,13 +148,13 @@ def panels_together(
 ) -> None:
     """All images, some panels at a time."""
     a, b, c = matrices
-    most = together(program.target, rows)
+    most, ways = together(program.target, rows), ways_of(program.target, rows)
     for panel in code.range(0, panels, most):
         with code.cases(code.least(panels - panel, most), range(1, most + 1)) as cases:
             for number in cases:
                 here = b + panel * f.panel_bytes
                 code.call(
-                    micro_kernel(program, rows, number), a, here, f.panel_bytes, c + panel * (rows * LINE), depth,
+                    micro_kernel(program, rows, number, ways), a, here, f.panel_bytes, c + panel * (rows * LINE), depth,
                     here + NEAR, LINE,
                 )  # fmt: skip
 
