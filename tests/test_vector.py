@@ -247,17 +247,18 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
 
 def any_rows(program: Program, code: Code) -> None:
     """A product of rows that are cut on the spot."""
-    a, pitch, b, c, rows, depth = code.arguments
-    code.call(panel_of(program), a, pitch, b, c, depth, *cut_rows(program, code, rows, pitch, depth), a, b)
+    a, slab, b, c, rows, depth = code.arguments
+    code.call(panel_of(program), a, slab, b, c, depth, *cut_rows(program, code, rows, depth), a, b)
 
 
 @EVERYWHERE
 @pytest.mark.parametrize(("rows", "depth"), [(1, 1), (2, 200), (7, 96), (30, 97), (61, 33)])
 def test_products_of_any_size(target: Target, rows: int, depth: int) -> None:
-    a, b = floats(rows, depth + 3), floats(depth, BLOCK)
+    a, b = floats(-(-depth // BLOCK), rows + 2, BLOCK), floats(depth, BLOCK)
+    whole = a[:, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth]
     c = np.full((rows + 1, BLOCK), 5, np.float32)
-    run(target, "pippii", any_rows, [a, 4 * (depth + 3), b, c, rows, depth])
-    np.testing.assert_allclose(c[:rows], a[:, :depth].astype(float) @ b, rtol=1e-4, atol=1e-4)
+    run(target, "pippii", any_rows, [a, 4 * BLOCK * (rows + 2), b, c, rows, depth])
+    np.testing.assert_allclose(c[:rows], whole.astype(float) @ b, rtol=1e-4, atol=1e-4)
     assert (c[rows] == 5).all()
 
 
@@ -270,7 +271,7 @@ def test_a_peak_is_a_number() -> None:
 
 def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
-    yield "pi", convolve, (Tile(dft, toom), 4, 4, True, True)
+    yield "pi", convolve, (Tile(dft, toom), (4, 4, False), True, True)
     yield "pi", stream, (0,)
     yield "pi", stream, (1,)
     yield "pi", multiply_adds, ()

@@ -1,6 +1,6 @@
 """The micro-kernel: C [rows, 16] = A [rows, depth] B [depth, 16], its sums in registers from beginning to end.
 
-For each k, BLOCK numbers of B meet `rows` numbers of A, each loaded into all lanes. As many rows as the registers hold
+A comes in slabs of 16 numbers of each row, [depth / 16] [rows, 16]: what is read together lies together. For each k, BLOCK numbers of B meet `rows` numbers of A, each loaded into all lanes. As many rows as the registers hold
 sums for: a load of four bytes then pays for 16 multiply-adds, which keeps the multiply-add units busy as long as A and
 B lie in the first two caches.
 """
@@ -21,22 +21,24 @@ LINE = 4 * BLOCK  # their bytes, a cache line
 def product(program: Program, code: Code, rows: int, adds: bool) -> None:
     """C = A B, or C += A B.
 
-    Arguments: A, its bytes from row to row, B and C packed [.., 16], depth, and what to prefetch by the way: two
+    Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, and what to prefetch by the way: two
     places, each with the bytes it moves on for each k.
     """
-    a, pitch, b, c, depth, ahead_a, step_a, ahead_b, step_b = code.arguments
+    a, slab, b, c, depth, ahead_a, step_a, ahead_b, step_b = code.arguments
     each = BLOCK // code.lanes
     sums = [[code.variable(0.0) for _ in range(each)] for _ in range(rows)]
-    places = [a + pitch * r for r in range(rows)]
-    for k in code.range(depth):
-        (ahead_a + k * step_a).prefetch()
-        (ahead_b + k * step_b).prefetch()
-        line = b + k * LINE
-        vectors = [(line + j * code.bytes).load() for j in range(each)]
-        for r in range(rows):
-            number = (places[r] + k * 4).broadcast()
-            for j in range(each):
-                sums[r][j].add(number * vectors[j])
+    for first in code.range(0, depth, BLOCK):
+        numbers = a + first // BLOCK * slab
+        for i in code.range(code.least(depth - first, BLOCK)):
+            k = first + i
+            (ahead_a + k * step_a).prefetch()
+            (ahead_b + k * step_b).prefetch()
+            line = b + k * LINE
+            vectors = [(line + j * code.bytes).load() for j in range(each)]
+            for r in range(rows):
+                number = (numbers + i * 4 + r * LINE).broadcast()
+                for j in range(each):
+                    sums[r][j].add(number * vectors[j])
     for r in range(rows):
         for j in range(each):
             place, total = c + (r * LINE + j * code.bytes), sums[r][j].get()
@@ -59,45 +61,45 @@ class RowCut(NamedTuple):
     parts: Index
     least: Index  # rows of a part
     longer: Index  # so many parts have one row more
-    chunk: Index  # numbers summed before their sum joins the others
+    chunk: Index  # numbers summed before their sum joins the others, a multiple of BLOCK
     step_a: Index  # bytes of the next A to prefetch for each k
     share_b: Index  # bytes of the next B a part prefetches
     step_b: Index  # and those for each k
 
 
-def cut_rows(program: Program, code: Code, rows: Number, pitch: Number, depth: Index) -> RowCut:
-    """The cut of rows (0 is as good as 1) of A, `pitch` bytes from row to row."""
+def cut_rows(program: Program, code: Code, rows: Number, depth: Index) -> RowCut:
+    """The cut of rows (0 is as good as 1) of A."""
     most = most_rows(program.target)
     some = code.most(rows, 1)
     parts = (some + (most - 1)) // most
     least = some // parts
     pieces = (depth + (CHUNK - 1)) // CHUNK
     return RowCut(
-        parts, least, some % parts, (depth + (pieces - 1)) // pieces,
-        ((least + 1) * pitch + (depth - 1)) // depth, depth * LINE // parts, (parts + (LINE - 1)) // parts,
+        parts, least, some % parts, ((depth + (pieces - 1)) // pieces + (BLOCK - 1)) // BLOCK * BLOCK,
+        (least + 1) * 4, depth * LINE // parts, (parts + (LINE - 1)) // parts,
     )  # fmt: skip
 
 
 def panel(program: Program, code: Code) -> None:
     """The same for any number of rows.
 
-    Arguments: A, pitch, B, C, depth, the RowCut, and the A and B of the next product, which are prefetched by the way:
+    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are prefetched by the way:
     each part fetches its own rows of the next A and its share of B, evenly, as memory answers no faster in a hurry. An
     A that is the same again is not fetched.
     """
-    a, pitch, b, c, depth, *numbers, next_a, next_b = code.arguments
+    a, slab, b, c, depth, *numbers, next_a, next_b = code.arguments
     cut = RowCut(*numbers)
     step_a = code.choose(next_a.is_not(a), cut.step_a, 0)
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
-        ahead_a, ahead_b = next_a + first * pitch, next_b + part * cut.share_b
-        source, into = a + first * pitch, c + first * LINE
+        ahead_a, ahead_b = next_a + first * LINE, next_b + part * cut.share_b
+        source, into = a + first * LINE, c + first * LINE
         with code.cases(count, range(1, most_rows(program.target) + 1)) as cases:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     arguments = (
-                        source + k * 4, pitch, b + k * LINE, into, code.least(depth - k, cut.chunk),
+                        source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
                         ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b,
                     )  # fmt: skip
                     for adds, begins in ((False, k.is_equal(0)), (True, k >= 1)):

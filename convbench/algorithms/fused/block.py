@@ -23,7 +23,7 @@ FIELDS = (
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",
     "tile_rows", "tiles", "columns", "pitch",  # of an image; a line row of the buffer
     "block_images", "block_tile_rows", "strips", "blocks",
-    "tile_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
+    "slab_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
     "short_rows", "short_columns",  # 1: the last row (column) of tiles has fewer outputs
     "together", "m_panel_bytes", "t_panel_bytes",  # panels that go through V at once, and their rooms
     "m_plane_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",

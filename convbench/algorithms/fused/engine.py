@@ -1,7 +1,7 @@
 """Convolution by tiles with nothing large in between: for a block of images, all inputs are transformed; then, panel by
 panel of 16 filters, each point's matrix product goes straight into the inverse transform.
 
-    V [point] [tile, channel]  x  U [panel] [point] [channel, 16]  ->  M [tile, 16]  ->  y
+    V [point] [channel / 16] [tile, 16]  x  U [panel] [point] [channel, 16]  ->  M [tile, 16]  ->  y
 
 The products of one panel's points along y wait in M, those of all points along x, inverted along y, in T; both stay in
 the second-level cache. U is read once a block, in the order it lies in memory.
@@ -22,8 +22,10 @@ from convbench.vector.product import BLOCK, LINE
 from convbench.vector.team import TICKETS, Fields, shared_out
 
 
-def convolve(program: Program, code: Code, tile: Tile, step: int, run: int, private: bool, clocked: bool) -> None:
-    """The kernel. step, run: see gather; private: blocks of their own for threads; clocked: counts cycles by phase."""
+def convolve(
+    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], private: bool, clocked: bool
+) -> None:
+    """The kernel. lanes: step, run, alike of gather; private: blocks of their own for threads; clocked: counts cycles by phase."""
     place, thread = code.arguments
     f = Fields(code, place, FIELDS)
     scratch = f.pointer("scratch") + thread * f.scratch_bytes
@@ -34,7 +36,7 @@ def convolve(program: Program, code: Code, tile: Tile, step: int, run: int, priv
             block = Block(code, f, number, f.pointer("v") + thread * f.v_bytes, scratch)
             for item in code.range(block.images * inputs):
                 with clock.phase(0):
-                    transform_input(program, code, tile, (step, run), f, block, item)
+                    transform_input(program, code, tile, lanes, f, block, item)
             for item in code.range(panels):
                 finish_panels(program, code, tile, f, block, item, clock)
         return
@@ -42,13 +44,13 @@ def convolve(program: Program, code: Code, tile: Tile, step: int, run: int, priv
         block = Block(code, f, number, f.pointer("v"), scratch)
         counters = f.pointer("counters") + number * (2 * TICKETS)
         with shared_out(code, counters, block.images * inputs) as item, clock.phase(0):
-            transform_input(program, code, tile, (step, run), f, block, item)
+            transform_input(program, code, tile, lanes, f, block, item)
         with shared_out(code, counters + TICKETS, panels) as item:
             finish_panels(program, code, tile, f, block, item, clock)
 
 
 def transform_input(
-    program: Program, code: Code, tile: Tile, steps: tuple[int, int], f: Fields, block: Block, item: Index
+    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], f: Fields, block: Block, item: Index
 ) -> None:
     """One image's 16 channels, from x to V."""
     inputs = f.groups * f.blocks_of_channels
@@ -57,7 +59,7 @@ def transform_input(
     y = tile.y
     room = block.scratch + f.room_at
     code.call(
-        program.function("ppiiiiiipi", gather, *steps),
+        program.function("ppiiiiiipi", gather, *lanes),
         f.pointer("x") + (block.first_image + n) * f.image_bytes,
         f.pointer("table") + channels * (BLOCK * LANE_BYTES),
         f.height, f.width, f.row_step,
@@ -68,10 +70,10 @@ def transform_input(
         program.function("pipii", forward_rows, tile),
         block.scratch, f.pitch, room, block.rows * y.outputs + (y.window - y.outputs), f.tiles,
     )  # fmt: skip
-    v = block.v + group * f.group_bytes + number * LINE
+    v = block.v + group * f.group_bytes + number * f.slab_bytes
     for first, row, column, rows, columns in block.kinds:
         code.call(
-            program.function("pipiiii", forward_columns, tile),
+            program.function("pipiii", forward_columns, tile),
             room + (row * y.outputs * f.tiles + column) * (tile.columns * LINE), f.tiles * (tile.columns * LINE),
-            v + (first + n * rows * columns) * f.tile_bytes, f.plane_bytes, f.tile_bytes, rows, columns,
+            v + (first + n * rows * columns) * LINE, f.plane_bytes, rows, columns,
         )  # fmt: skip

@@ -40,18 +40,18 @@ class _Panels:
         begin, end = needs[0]
         for other in needs[1:]:
             begin, end = self.code.most(begin, other[0]), self.code.least(end, other[1])
-        return _Tiles(begin, end, cut_rows(self.program, self.code, end - begin, self.f.tile_bytes, self.f.depth))
+        return _Tiles(begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth))
 
     def products(self, plane: Index, number: Index, tiles: _Tiles) -> None:
         """M of one plane, the number-th of its point along x, for the tiles that need it."""
         code, f = self.code, self.f
-        rows = self.v + plane * f.plane_bytes + tiles.begin * f.tile_bytes
+        rows = self.v + plane * f.plane_bytes + tiles.begin * LINE
         with code.when(tiles.begin < tiles.end):
             for panel in code.range(f.together):
                 weights = self.u + (plane * f.together + panel) * self.slice_bytes
                 is_last = (panel + 1).is_equal(f.together)
                 code.call(
-                    panel_of(self.program), rows, f.tile_bytes, weights,
+                    panel_of(self.program), rows, f.slab_bytes, weights,
                     self.m + panel * f.m_panel_bytes + number * f.m_plane_bytes + tiles.begin * LINE,
                     f.depth, *tiles.cut, rows + code.choose(is_last, f.plane_bytes, 0), weights + self.slice_bytes,
                 )  # fmt: skip

@@ -35,9 +35,9 @@ def sizes(
     """The kernel's FIELDS but for addresses."""
     s = problem.shape
     depth, filters = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
-    tile_bytes = odd_lines(ceil_div(depth, BLOCK) * LINE)
     most = blocks.images * blocks.tile_rows * columns.tiles  # tiles a block
-    plane_bytes = odd_lines(most * tile_bytes)
+    slab_bytes = odd_lines(most * LINE)
+    plane_bytes = odd_lines(ceil_div(depth, BLOCK) * slab_bytes)
     line_columns = columns.tiles * tile.x.outputs + tile.x.window - tile.x.outputs
     pitch = ceil_div(line_columns, BLOCK) * BLOCK * LINE
     line_rows = blocks.tile_rows * tile.y.outputs + tile.y.window - tile.y.outputs
@@ -65,7 +65,7 @@ def sizes(
         "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips,
-        "tile_bytes": tile_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
+        "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "v_bytes": s.groups * plane_bytes * tile.planes,
         "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
         "together": blocks.together, "m_panel_bytes": m_panel, "t_panel_bytes": t_panel,
@@ -78,7 +78,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     """A plan for float32 on the CPU; tile and axes belong together."""
     s, xp = problem.shape, device.xp
     channels = s.c // s.groups * rows.channels * columns.channels
-    tile_bytes = odd_lines(ceil_div(channels, BLOCK) * LINE)
+    tile_bytes = ceil_div(channels, BLOCK) * LINE
     work = Work(s.n, rows.tiles, columns.tiles, s.groups, ceil_div(s.k // s.groups, BLOCK), tile_bytes)
     blocks = cut(tile, work, Caches(device.core_cache_bytes, device.cache_bytes, device.threads))
     values = sizes(problem, device, tile, rows, columns, blocks)
@@ -92,10 +92,11 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     values |= {"v": v.ctypes.data, "scratch": scratch.ctypes.data, "counters": counters.ctypes.data}
     arguments = xp.array([values.get(name, 0) for name in FIELDS], xp.int64)
     where = {name: i for i, name in enumerate(FIELDS)}
-    run_length = longest_run(host().lanes, columns.step, columns)
+    alike = rows.channels * columns.channels == 1
+    lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
 
     def kernel(clocked: bool) -> Any:
-        address = address_of("pi", convolve, tile, columns.step, run_length, blocks.private, clocked)
+        address = address_of("pi", convolve, tile, lanes, blocks.private, clocked)
         return runner(address, device.threads)
 
     call = kernel(clocked=False)
@@ -169,7 +170,7 @@ def _layout(*users: dict[str, int]) -> tuple[dict[str, int], int]:
 def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, psi: tuple[int, int]) -> Any:
     """For each channel of the split: bytes from the image to its plane, its first row and column (padding: below 0).
 
-    [groups * blocks of 16, 16, 3]; what fills up the last block lies outside of every row.
+    [groups * blocks of 16, 16, 3]; what fills up the last block is as the first channel.
     """
     s = problem.shape
     channels = s.c // s.groups
@@ -180,12 +181,12 @@ def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, 
         offsets.append(inner.ravel() + phase * step_phase - axis.pad)
     depth = channels * rows.channels * columns.channels
     table = xp.zeros((s.groups, ceil_div(depth, BLOCK) * BLOCK, LANE_FIELDS), xp.int64)
-    table[:, depth:, 1] = -(1 << 40)
     planes = xp.arange(s.c).reshape(s.groups, channels, 1, 1) * (4 * s.h * s.w)
     whole = (s.groups, channels, rows.channels, columns.channels)
     first_row, first_column = offsets[0][:, None], offsets[1]
     for field, numbers in enumerate((planes, first_row, first_column)):
         table[:, :depth, field] = xp.broadcast_to(numbers, whole).reshape(s.groups, depth)
+    table[:, depth:] = table[:, :1]  # meets no filter
     assert table.itemsize * LANE_FIELDS == LANE_BYTES
     return table
 

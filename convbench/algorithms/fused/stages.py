@@ -20,6 +20,7 @@ from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.product import BLOCK, LINE
 
+AHEAD = 256  # bytes ahead that are asked for while rows are gathered: small images' rows are short for the hardware
 LANE_FIELDS = 3  # of a channel in the table: bytes from the image to its plane, its first row, its first column
 
 
@@ -81,31 +82,40 @@ def known(value: Real, code: Code) -> Vector:
     return value if value is not None else code.vector(0.0)
 
 
-def gather(program: Program, code: Code, step: int, run: int) -> None:
+def gather(program: Program, code: Code, step: int, run: int, alike: bool) -> None:
     """Rows of 16 channels' planes into lines, zeros where a plane does not reach.
 
     Arguments: image, table of channels, height, width, input rows from line row to line row, first line row, line rows,
     line columns, buffer, bytes of a line row in it. step is the input columns from line to line. run: so many channels
-    after each other are neighbours in the input (the phases of a stride), and come in one load.
+    after each other are neighbours in the input (the phases of a stride), and come in one load. alike: all channels
+    begin in the same row and column of their planes.
     """
     image, table, height, width, row_step, first, rows, columns, buffer, pitch = code.arguments
     for group in range(BLOCK // code.lanes):
         heads = [table + 8 * LANE_FIELDS * (group * code.lanes + lane) for lane in range(0, code.lanes, run)]
+        planes = [image + head.integer() for head in heads]
+        firsts = heads[:1] if alike else heads
         for i in code.range(rows):
             target = buffer + i * pitch + group * code.bytes
-            places, widths, starts = [], [], []
-            for head in heads:
+            offsets, widths, starts = [], [], []
+            for head in firsts:
                 row = (head + 8).integer() + (first + i) * row_step
                 start = (head + 16).integer()
                 inside = code.builder.and_(row >= 0, row < height)
                 widths.append(code.choose(inside, width, 0))
-                places.append(image + head.integer() + code.choose(inside, row * width + start, 0) * 4)
+                offsets.append(code.choose(inside, row * width + start, 0))
                 starts.append(start)
             for column in code.range(0, columns, code.lanes // run):
-                vectors = [
-                    strided(code, place + column * (4 * step), start + column * step, size, step // run)
-                    for place, start, size in zip(places, starts, widths, strict=True)
+                masks = [
+                    Reach(code, start + column * step, size, step // run)
+                    for start, size in zip(starts, widths, strict=True)
                 ]
+                vectors = []
+                for lane, plane in enumerate(planes):
+                    which = 0 if alike else lane
+                    place = plane + (offsets[which] + column * step) * 4
+                    (place + AHEAD).prefetch()
+                    vectors.append(masks[which].load(place))
                 for j, vector in enumerate(code.transpose(vectors, run)):
                     (target + (column + j) * LINE).store(vector)
 
@@ -116,20 +126,33 @@ def longest_run(lanes: int, step: int, columns: UnitAxis) -> int:
     return step if together and lanes % step == 0 else 1
 
 
+class Reach:
+    """Every step-th number of a row, from its number `start` on, zeros outside of the row's `size` numbers."""
+
+    def __init__(self, code: Code, start: Index, size: Index, step: int) -> None:
+        self.code, self.step = code, step
+        self._sources = [i * step for i in range(code.lanes)]
+        parts = sorted({source // code.lanes for source in self._sources})
+        self._masks = {part: code.within(start + part * code.lanes, size) for part in parts}
+
+    def load(self, place: Pointer) -> Vector:
+        """They begin at `place`."""
+        lanes = self.code.lanes
+        out: Vector | None = None
+        for part, mask in self._masks.items():
+            vector = (place + part * self.code.bytes).load(mask)
+            if self.step == 1:
+                return vector
+            here = [source - part * lanes if source // lanes == part else None for source in self._sources]
+            kept = out if out is not None else vector
+            out = kept.pick(vector, [i if lane is None else lanes + lane for i, lane in enumerate(here)])
+        assert out is not None
+        return out
+
+
 def strided(code: Code, place: Pointer, start: Index, size: Index, step: int) -> Vector:
     """Every step-th number from `place`, number `start` of a row of `size`; zeros outside of the row."""
-    lanes = code.lanes
-    sources = [i * step for i in range(lanes)]
-    out: Vector | None = None
-    for part in sorted({source // lanes for source in sources}):
-        vector = (place + part * code.bytes).load(code.within(start + part * lanes, size))
-        if step == 1:
-            return vector
-        here = [source - part * lanes if source // lanes == part else None for source in sources]
-        kept = out if out is not None else vector
-        out = kept.pick(vector, [i if lane is None else lanes + lane for i, lane in enumerate(here)])
-    assert out is not None
-    return out
+    return Reach(code, start, size, step).load(place)
 
 
 def forward_rows(program: Program, code: Code, tile: Tile) -> None:
@@ -153,14 +176,14 @@ def forward_columns(program: Program, code: Code, tile: Tile) -> None:
     """The transform along y of a rectangle of tiles, to V.
 
     Arguments: what forward_rows left of the first tile, bytes from row to row of it, V (these channels, first tile),
-    bytes from plane to plane, bytes from tile to tile, rows of tiles, tiles a row.
+    bytes from plane to plane, rows of tiles, tiles a row.
     """
-    room, row, v, plane, each, tile_rows, tiles = code.arguments
+    room, row, v, plane, tile_rows, tiles = code.arguments
     for tile_row in code.range(tile_rows):
         for t in code.range(tiles):
             for part in code.range(BLOCK // code.lanes):
                 source = room + tile_row * tile.y.outputs * row + t * (tile.columns * LINE) + part * code.bytes
-                target = v + (tile_row * tiles + t) * each + part * code.bytes
+                target = v + (tile_row * tiles + t) * LINE + part * code.bytes
                 forward_tile(code, tile, source, row, target, plane)
 
 
