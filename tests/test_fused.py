@@ -231,19 +231,18 @@ def test_phases(caches: tuple[int, int]) -> None:
 
 @given(
     images=st.integers(1, 70), rows=st.integers(1, 60), tiles=st.integers(1, 60), groups=st.integers(1, 4),
-    panels=st.integers(1, 40), depth=st.integers(1, 40), threads=st.integers(1, 64), caches=st.sampled_from(CACHES),
+    depth=st.integers(1, 40), threads=st.integers(1, 64), caches=st.sampled_from(CACHES),
 )  # fmt: skip
 def test_blocks(
-    images: int, rows: int, tiles: int, groups: int, panels: int, depth: int, threads: int, caches: tuple[int, int]
+    images: int, rows: int, tiles: int, groups: int, depth: int, threads: int, caches: tuple[int, int]
 ) -> None:
-    """Whole images, or rows of one; panels that come out even; blocks of a thread's own fit its cache."""
+    """Whole images, or rows of one; blocks of a thread's own fit its cache."""
     tile = Tile(toom(4, 3), toom(4, 3))
-    work = Work(images, rows, tiles, groups, panels, 64 * depth)
+    work = Work(images, rows, tiles, groups, 64 * depth)
     blocks = cut(tile, work, Caches(*caches, threads))
     assert 1 <= blocks.images <= images
     assert 1 <= blocks.tile_rows <= rows
     assert blocks.images == 1 or blocks.tile_rows == rows
-    assert panels % blocks.together == 0
     if blocks.private and blocks.tile_rows > 1:
         assert blocks.images * blocks.tile_rows * tiles * groups * tile.planes * 64 * depth <= caches[0]
 

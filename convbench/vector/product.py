@@ -1,8 +1,9 @@
 """The micro-kernel: C [rows, 16] = A [rows, depth] B [depth, 16], its sums in registers from beginning to end.
 
-A comes in slabs of 16 numbers of each row, [depth / 16] [rows, 16]: what is read together lies together. For each k, BLOCK numbers of B meet `rows` numbers of A, each loaded into all lanes. As many rows as the registers hold
-sums for: a load of four bytes then pays for 16 multiply-adds, which keeps the multiply-add units busy as long as A and
-B lie in the first two caches.
+A comes in slabs of 16 numbers of each row, [depth / 16] [rows, 16]: what is read together lies together. For each k,
+BLOCK numbers of B meet `rows` numbers of A, each loaded into all lanes. As many rows as the registers hold sums for: a
+load of four bytes then pays for 16 multiply-adds, which keeps the multiply-add units busy as long as A and B lie in the
+first two caches.
 """
 
 from __future__ import annotations
@@ -83,9 +84,9 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index) -> RowCut
 def panel(program: Program, code: Code) -> None:
     """The same for any number of rows.
 
-    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are prefetched by the way:
-    each part fetches its own rows of the next A and its share of B, evenly, as memory answers no faster in a hurry. An
-    A that is the same again is not fetched.
+    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
+    prefetched by the way: each part fetches its own rows of the next A and its share of B, evenly, as memory answers no
+    faster in a hurry. An A that is the same again is not fetched.
     """
     a, slab, b, c, depth, *numbers, next_a, next_b = code.arguments
     cut = RowCut(*numbers)

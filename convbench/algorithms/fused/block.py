@@ -25,7 +25,6 @@ FIELDS = (
     "block_images", "block_tile_rows", "strips", "blocks",
     "slab_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
     "short_rows", "short_columns",  # 1: the last row (column) of tiles has fewer outputs
-    "together", "m_panel_bytes", "t_panel_bytes",  # panels that go through V at once, and their rooms
     "m_plane_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",
     "clocks",  # where each thread counts the cycles of its PHASES, 64 bytes apart
 )  # fmt: skip

@@ -13,7 +13,7 @@ works on blocks of its own; else all threads transform a block's input together,
 from __future__ import annotations
 
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, Block
-from convbench.algorithms.fused.panels import finish_panels
+from convbench.algorithms.fused.panels import finish_panel
 from convbench.algorithms.fused.stages import Tile, forward_columns, forward_rows, gather
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
@@ -25,12 +25,15 @@ from convbench.vector.team import TICKETS, Fields, shared_out
 def convolve(
     program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], private: bool, clocked: bool
 ) -> None:
-    """The kernel. lanes: step, run, alike of gather; private: blocks of their own for threads; clocked: counts cycles by phase."""
+    """The kernel.
+
+    lanes: step, run, alike of gather; private: blocks of their own for threads; clocked: counts cycles by phase.
+    """
     place, thread = code.arguments
     f = Fields(code, place, FIELDS)
     scratch = f.pointer("scratch") + thread * f.scratch_bytes
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.panels // f.together
+    inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.panels
     if private:
         with shared_out(code, f.pointer("counters"), f.blocks, wait=False) as number:
             block = Block(code, f, number, f.pointer("v") + thread * f.v_bytes, scratch)
@@ -38,7 +41,7 @@ def convolve(
                 with clock.phase(0):
                     transform_input(program, code, tile, lanes, f, block, item)
             for item in code.range(panels):
-                finish_panels(program, code, tile, f, block, item, clock)
+                finish_panel(program, code, tile, f, block, item, clock)
         return
     for number in code.range(f.blocks):
         block = Block(code, f, number, f.pointer("v"), scratch)
@@ -46,7 +49,7 @@ def convolve(
         with shared_out(code, counters, block.images * inputs) as item, clock.phase(0):
             transform_input(program, code, tile, lanes, f, block, item)
         with shared_out(code, counters + TICKETS, panels) as item:
-            finish_panels(program, code, tile, f, block, item, clock)
+            finish_panel(program, code, tile, f, block, item, clock)
 
 
 def transform_input(

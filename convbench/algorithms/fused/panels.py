@@ -1,4 +1,4 @@
-"""Panels of 16 filters for all tiles of a block: each point's matrix product, and the inverse transforms."""
+"""A panel of 16 filters for all tiles of a block: each point's matrix product, and the inverse transforms."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ class _Tiles(NamedTuple):
     cut: RowCut
 
 
-class _Panels:
-    """`together` panels of one group, being finished for a block."""
+class _Panel:
+    """One panel of a group, being finished for a block."""
 
     def __init__(
         self, program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock
     ) -> None:
         self.program, self.code, self.tile, self.f, self.block, self.clock = program, code, tile, f, block, clock
-        first = item * f.together
-        self.group, self.number = first // f.panels, first % f.panels
+        self.group, self.number = item // f.panels, item % f.panels
         self.slice_bytes = f.depth * LINE
-        self.u = f.pointer("u") + first * tile.planes * self.slice_bytes
+        self.u = f.pointer("u") + item * tile.planes * self.slice_bytes
         self.v = block.v + self.group * f.group_bytes
         self.m, self.t = block.scratch, block.scratch + f.t_at
 
@@ -47,14 +46,12 @@ class _Panels:
         code, f = self.code, self.f
         rows = self.v + plane * f.plane_bytes + tiles.begin * LINE
         with code.when(tiles.begin < tiles.end):
-            for panel in code.range(f.together):
-                weights = self.u + (plane * f.together + panel) * self.slice_bytes
-                is_last = (panel + 1).is_equal(f.together)
-                code.call(
-                    panel_of(self.program), rows, f.slab_bytes, weights,
-                    self.m + panel * f.m_panel_bytes + number * f.m_plane_bytes + tiles.begin * LINE,
-                    f.depth, *tiles.cut, rows + code.choose(is_last, f.plane_bytes, 0), weights + self.slice_bytes,
-                )  # fmt: skip
+            weights = self.u + plane * self.slice_bytes
+            code.call(
+                panel_of(self.program), rows, f.slab_bytes, weights,
+                self.m + number * f.m_plane_bytes + tiles.begin * LINE,
+                f.depth, *tiles.cut, rows + f.plane_bytes, weights + self.slice_bytes,
+            )  # fmt: skip
 
     def column(self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles) -> None:
         """All planes of one point along x, the first of them given, and their inverse transform along y to T."""
@@ -68,13 +65,12 @@ class _Panels:
                 for k in code.range(low, high):
                     self.products(first + k, k, those)
         with self.clock.phase(2):
-            for panel in code.range(f.together):
-                each = tile.y.outputs * tile.columns * LINE
-                code.call(
-                    self.program.function("pipi", backward_column, tile, is_pair),
-                    self.m + panel * f.m_panel_bytes + tiles.begin * LINE, f.m_plane_bytes,
-                    self.t + place * LINE + panel * f.t_panel_bytes + tiles.begin * each, tiles.end - tiles.begin,
-                )  # fmt: skip
+            each = tile.y.outputs * tile.columns * LINE
+            code.call(
+                self.program.function("pipi", backward_column, tile, is_pair),
+                self.m + tiles.begin * LINE, f.m_plane_bytes,
+                self.t + place * LINE + tiles.begin * each, tiles.end - tiles.begin,
+            )  # fmt: skip
 
     def columns(self) -> None:
         """All points along x."""
@@ -91,11 +87,10 @@ class _Panels:
                 first = j * tile.pair_column + tile.x.reals * tile.real_column
                 self.column(first, j * 2 + tile.x.reals, True, tiles, of_y)
 
-    def write(self, panel: Index) -> None:
-        """One panel's inverse transforms along x, and its pixels to their places."""
+    def write(self) -> None:
+        """The inverse transforms along x, and the pixels to their places."""
         code, f, tile, block = self.code, self.f, self.tile, self.block
-        number, t = self.number + panel, self.t + panel * f.t_panel_bytes
-        first = self.group * f.filters + number * BLOCK
+        t, first = self.t, self.group * f.filters + self.number * BLOCK
         each = tile.y.outputs * tile.columns * LINE
         whole, short = f.tiles - f.short_columns, f.short_columns
         for n in code.range(block.images):
@@ -117,14 +112,13 @@ class _Panels:
                     t + left * each, t + right * each, whole, short,
                     code.least(tile.y.outputs, f.out_rows - top), f.out_columns,
                     block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
-                    f.filters - number * BLOCK, block.scratch + f.nowhere_at,
+                    f.filters - self.number * BLOCK, block.scratch + f.nowhere_at,
                 )  # fmt: skip
 
 
-def finish_panels(program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock) -> None:
-    """`together` panels for all tiles of a block, from V to y."""
-    panels = _Panels(program, code, tile, f, block, item, clock)
-    panels.columns()
+def finish_panel(program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock) -> None:
+    """A panel for all tiles of a block, from V to y."""
+    panel = _Panel(program, code, tile, f, block, item, clock)
+    panel.columns()
     with clock.phase(2):
-        for panel in code.range(f.together):
-            panels.write(panel)
+        panel.write()

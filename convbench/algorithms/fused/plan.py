@@ -42,14 +42,13 @@ def sizes(
     pitch = ceil_div(line_columns, BLOCK) * BLOCK * LINE
     line_rows = blocks.tile_rows * tile.y.outputs + tile.y.window - tile.y.outputs
     m_plane = odd_lines(most * LINE)
-    m_panel = odd_lines(max(tile.real_column, tile.pair_column if tile.x.pairs else 0) * m_plane)
-    t_panel = odd_lines(most * tile.y.outputs * tile.columns * LINE)
+    most_planes = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
     pixels = tile.y.outputs * columns.unit_outputs
     at, scratch_bytes = _layout(
         {"buffer": line_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
         {
-            "m": blocks.together * m_panel,
-            "t": blocks.together * t_panel,
+            "m": most_planes * m_plane,
+            "t": most * tile.y.outputs * tile.columns * LINE,
             "pixels": (pixels + tile.x.window + BLOCK) * LINE,
             "nowhere": 4 * pixels + LINE,
         },
@@ -68,7 +67,6 @@ def sizes(
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "v_bytes": s.groups * plane_bytes * tile.planes,
         "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
-        "together": blocks.together, "m_panel_bytes": m_panel, "t_panel_bytes": t_panel,
         "m_plane_bytes": m_plane, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
     }  # fmt: skip
@@ -79,7 +77,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     s, xp = problem.shape, device.xp
     channels = s.c // s.groups * rows.channels * columns.channels
     tile_bytes = ceil_div(channels, BLOCK) * LINE
-    work = Work(s.n, rows.tiles, columns.tiles, s.groups, ceil_div(s.k // s.groups, BLOCK), tile_bytes)
+    work = Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes)
     blocks = cut(tile, work, Caches(device.core_cache_bytes, device.cache_bytes, device.threads))
     values = sizes(problem, device, tile, rows, columns, blocks)
     v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
@@ -102,7 +100,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     call = kernel(clocked=False)
 
     def prepare(w: Any) -> Any:
-        return transform_filters(device, w, problem, tile, rows, columns, blocks.together)
+        return transform_filters(device, w, problem, tile, rows, columns)
 
     def run(x: Any, u: Any, y: Any, call: Any = call) -> None:
         arguments[where["x"]], arguments[where["u"]] = x.ctypes.data, u.ctypes.data
@@ -191,17 +189,15 @@ def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, 
     return table
 
 
-def transform_filters(
-    device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, together: int
-) -> Any:
-    """U [groups, panels / together, planes, together, depth, 16]: a product in float64 for each panel, rounded once."""
+def transform_filters(device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis) -> Any:
+    """U [groups, panels, planes, depth, 16]: a product in float64 for each panel, rounded once."""
     s, xp = problem.shape, device.xp
     pieces = filter_pieces(xp, w, s, rows, columns)
     taps = rows.length * columns.length
     filters = s.k // s.groups
     flat = pieces.reshape(s.groups, filters, -1, taps)
     depth, panels = flat.shape[2], ceil_div(filters, BLOCK)
-    u = device.empty((s.groups, panels // together, tile.planes, together, depth, BLOCK), "float32")
+    u = device.empty((s.groups, panels, tile.planes, depth, BLOCK), "float32")
     matrix = tile.filters()
 
     def one(item: int, thread: int) -> None:
@@ -210,7 +206,7 @@ def transform_filters(
         part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]  # filters, depth, taps
         block[:, :, : len(part)] = part.transpose(2, 1, 0)
         product = (matrix @ block.reshape(taps, -1)).reshape(tile.planes, depth, BLOCK)
-        u[group, panel // together, :, panel % together] = product
+        u[group, panel] = product
 
     device.parallel(one, s.groups * panels)
     return u
