@@ -17,7 +17,7 @@ import numpy as np
 from convbench.algorithms.fused.values import Complex, Real, Transform, minus, plus
 from convbench.algorithms.unit import UnitAxis
 from convbench.vector.build import Program
-from convbench.vector.code import Code, Index, Pointer, Vector
+from convbench.vector.code import Code, Index, Mask, Pointer, Vector
 from convbench.vector.product import BLOCK, LINE
 
 AHEAD = 256  # bytes ahead that are asked for while rows are gathered: small images' rows are short for the hardware
@@ -96,28 +96,56 @@ def gather(program: Program, code: Code, step: int, run: int, alike: bool) -> No
         planes = [image + head.integer() for head in heads]
         firsts = heads[:1] if alike else heads
         for i in code.range(rows):
-            target = buffer + i * pitch + group * code.bytes
-            offsets, widths, starts = [], [], []
+            row = _Row(code, planes, step, run, buffer + i * pitch + group * code.bytes)
             for head in firsts:
-                row = (head + 8).integer() + (first + i) * row_step
-                start = (head + 16).integer()
-                inside = code.builder.and_(row >= 0, row < height)
-                widths.append(code.choose(inside, width, 0))
-                offsets.append(code.choose(inside, row * width + start, 0))
-                starts.append(start)
-            for column in code.range(0, columns, code.lanes // run):
-                masks = [
-                    Reach(code, start + column * step, size, step // run)
-                    for start, size in zip(starts, widths, strict=True)
-                ]
-                vectors = []
-                for lane, plane in enumerate(planes):
-                    which = 0 if alike else lane
-                    place = plane + (offsets[which] + column * step) * 4
-                    (place + AHEAD).prefetch()
-                    vectors.append(masks[which].load(place))
-                for j, vector in enumerate(code.transpose(vectors, run)):
-                    (target + (column + j) * LINE).store(vector)
+                number, start = (head + 8).integer() + (first + i) * row_step, (head + 16).integer()
+                inside = code.builder.and_(number >= 0, number < height)
+                row.sizes.append(code.choose(inside, width, 0))
+                row.offsets.append(code.choose(inside, number * width + start, 0))
+                row.starts.append(start)
+            low, high = row.inside(columns)
+            for begin, end, masked in ((0, low, True), (low, high, False), (high, columns, True)):
+                for column in code.range(begin, end, code.lanes // run):
+                    row.lines(column, masked)
+
+
+class _Row:
+    """One row of 16 (or a vector's) channels, on its way into lines. One offset, size, start: the same for all."""
+
+    def __init__(self, code: Code, planes: list[Pointer], step: int, run: int, target: Pointer) -> None:
+        self.code, self.planes, self.step, self.run, self.target = code, planes, step, run, target
+        self.offsets: list[Index] = []
+        self.sizes: list[Index] = []
+        self.starts: list[Index] = []
+
+    def inside(self, columns: Index) -> tuple[Index, Index]:
+        """The columns, from and to, whose vectors lie within the row whole; both begin a vector."""
+        code, each = self.code, self.code.lanes // self.run
+        first, left = self.starts[0], self.sizes[0] - self.starts[0]
+        for start, size in zip(self.starts[1:], self.sizes[1:], strict=True):
+            first, left = code.least(first, start), code.least(left, size - start)
+        read = code.lanes * self.step // self.run
+        low = (code.most(0, 0 - first) + (self.step * each - 1)) // (self.step * each) * each
+        low = code.least(low, (columns + (each - 1)) // each * each)
+        fitting = code.most(0, left - (read - self.step)) // self.step  # columns that may begin a vector
+        high = (code.least(fitting, columns) + (each - 1)) // each * each
+        return low, code.most(low, high)
+
+    def lines(self, column: Index, masked: bool) -> None:
+        """As many lines as one vector of each channel (or run of channels) gives, from a column on."""
+        code, step = self.code, self.step // self.run
+        reaches = [
+            Reach(code, start + column * self.step, size, step) if masked else Reach(code, None, None, step)
+            for start, size in zip(self.starts, self.sizes, strict=True)
+        ]
+        vectors = []
+        for lane, plane in enumerate(self.planes):
+            which = lane if len(self.starts) > 1 else 0
+            place = plane + (self.offsets[which] + column * self.step) * 4
+            (place + AHEAD).prefetch()
+            vectors.append(reaches[which].load(place))
+        for j, vector in enumerate(code.transpose(vectors, self.run)):
+            (self.target + (column + j) * LINE).store(vector)
 
 
 def longest_run(lanes: int, step: int, columns: UnitAxis) -> int:
@@ -127,13 +155,18 @@ def longest_run(lanes: int, step: int, columns: UnitAxis) -> int:
 
 
 class Reach:
-    """Every step-th number of a row, from its number `start` on, zeros outside of the row's `size` numbers."""
+    """Every step-th number of a row, from its number `start` on, zeros outside of the row's `size` numbers.
 
-    def __init__(self, code: Code, start: Index, size: Index, step: int) -> None:
+    Neither is named where all that is read lies within the row.
+    """
+
+    def __init__(self, code: Code, start: Index | None, size: Index | None, step: int) -> None:
         self.code, self.step = code, step
         self._sources = [i * step for i in range(code.lanes)]
         parts = sorted({source // code.lanes for source in self._sources})
-        self._masks = {part: code.within(start + part * code.lanes, size) for part in parts}
+        self._masks: dict[int, Mask | None] = dict.fromkeys(parts)
+        if start is not None and size is not None:
+            self._masks = {part: code.within(start + part * code.lanes, size) for part in parts}
 
     def load(self, place: Pointer) -> Vector:
         """They begin at `place`."""
