@@ -271,7 +271,7 @@ def test_a_peak_is_a_number() -> None:
 
 def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
-    yield "pi", convolve, (Tile(dft, toom), (4, 4, False), True, True)
+    yield "pi", convolve, (Tile(dft, toom), (4, 4, False), False, True, True)
     yield "pi", stream, (0,)
     yield "pi", stream, (1,)
     yield "pi", multiply_adds, ()

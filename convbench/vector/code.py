@@ -133,6 +133,10 @@ class Code(Writer):
         places = builder.add(all_lanes(start), ir.Constant(kind, list(range(self.lanes))))
         return Mask(builder.icmp_unsigned("<", places, all_lanes(size)))  # what is below 0 is large without a sign
 
+    def fence(self) -> None:
+        """Whoever sees what is written from here on sees all that was written before."""
+        self.builder.fence("seq_cst")
+
     def cycles(self) -> Index:
         """The CPU's clock."""
         function = self.external("llvm.readcyclecounter", ir.FunctionType(INT, []))

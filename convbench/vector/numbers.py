@@ -178,6 +178,11 @@ class Pointer:
         words = [self.value, ir.Constant(INT32, 4), mask.value, self.code.constant(0)]
         return Vector(self.code, builder.call(function, words))
 
+    def stream(self, value: Vector) -> None:
+        """Write a register full past the caches, to a multiple of its bytes. Others see it after a fence."""
+        done = self.code.builder.store(value.value, self.value, align=self.code.bytes)
+        done.set_metadata("nontemporal", self.code.module.add_metadata([ir.Constant(INT32, 1)]))
+
     def store(self, value: Vector, mask: Mask | None = None) -> None:
         """Write a register full, or what a mask says."""
         builder = self.code.builder

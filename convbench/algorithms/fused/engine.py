@@ -23,11 +23,12 @@ from convbench.vector.team import TICKETS, Fields, shared_out
 
 
 def convolve(
-    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], private: bool, clocked: bool
+    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], private: bool, streams: bool, clocked: bool
 ) -> None:
     """The kernel.
 
-    lanes: step, run, alike of gather; private: blocks of their own for threads; clocked: counts cycles by phase.
+    lanes: step, run, alike of gather; private: blocks of their own for threads; streams: V goes past the
+    caches; clocked: counts cycles by phase.
     """
     place, thread = code.arguments
     f = Fields(code, place, FIELDS)
@@ -39,7 +40,7 @@ def convolve(
             block = Block(code, f, number, f.pointer("v") + thread * f.v_bytes, scratch)
             for item in code.range(block.images * inputs):
                 with clock.phase(0):
-                    transform_input(program, code, tile, lanes, f, block, item)
+                    transform_input(program, code, tile, lanes, streams, f, block, item)
             for item in code.range(panels):
                 finish_panel(program, code, tile, f, block, item, clock)
         return
@@ -47,13 +48,20 @@ def convolve(
         block = Block(code, f, number, f.pointer("v"), scratch)
         counters = f.pointer("counters") + number * (2 * TICKETS)
         with shared_out(code, counters, block.images * inputs) as item, clock.phase(0):
-            transform_input(program, code, tile, lanes, f, block, item)
+            transform_input(program, code, tile, lanes, streams, f, block, item)
         with shared_out(code, counters + TICKETS, panels) as item:
             finish_panel(program, code, tile, f, block, item, clock)
 
 
 def transform_input(
-    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], f: Fields, block: Block, item: Index
+    program: Program,
+    code: Code,
+    tile: Tile,
+    lanes: tuple[int, int, bool],
+    streams: bool,
+    f: Fields,
+    block: Block,
+    item: Index,
 ) -> None:
     """One image's 16 channels, from x to V."""
     inputs = f.groups * f.blocks_of_channels
@@ -76,7 +84,9 @@ def transform_input(
     v = block.v + group * f.group_bytes + number * f.slab_bytes
     for first, row, column, rows, columns in block.kinds:
         code.call(
-            program.function("pipiii", forward_columns, tile),
+            program.function("pipiii", forward_columns, tile, streams),
             room + (row * y.outputs * f.tiles + column) * (tile.columns * LINE), f.tiles * (tile.columns * LINE),
             v + (first + n * rows * columns) * LINE, f.plane_bytes, rows, columns,
         )  # fmt: skip
+    if streams:
+        code.fence()

@@ -205,8 +205,8 @@ def forward_rows(program: Program, code: Code, tile: Tile) -> None:
                     (into + k * LINE).store(known(value, code))
 
 
-def forward_columns(program: Program, code: Code, tile: Tile) -> None:
-    """The transform along y of a rectangle of tiles, to V.
+def forward_columns(program: Program, code: Code, tile: Tile, streams: bool) -> None:
+    """The transform along y of a rectangle of tiles, to V; streams: past the caches, a line at a time.
 
     Arguments: what forward_rows left of the first tile, bytes from row to row of it, V (these channels, first tile),
     bytes from plane to plane, rows of tiles, tiles a row.
@@ -217,24 +217,29 @@ def forward_columns(program: Program, code: Code, tile: Tile) -> None:
             for part in code.range(BLOCK // code.lanes):
                 source = room + tile_row * tile.y.outputs * row + t * (tile.columns * LINE) + part * code.bytes
                 target = v + (tile_row * tiles + t) * LINE + part * code.bytes
-                forward_tile(code, tile, source, row, target, plane)
+                forward_tile(code, tile, source, row, target, plane, streams)
 
 
-def forward_tile(code: Code, tile: Tile, source: Pointer, row: Index, target: Pointer, plane: Index) -> None:
+def forward_tile(
+    code: Code, tile: Tile, source: Pointer, row: Index, target: Pointer, plane: Index, streams: bool
+) -> None:
     """The transform along y of one tile."""
     y, x = tile.y, tile.x
+
+    def store(into: Pointer, value: Vector) -> None:
+        (into.stream if streams else into.store)(value)
 
     def store_three(into: Pointer, value: Complex) -> None:
         re, im = known(value.re, code), known(value.im, code)
         for k, part in enumerate((re + im, re, im)):
-            (into + plane * k).store(part)
+            store(into + plane * k, part)
 
     for c in code.range(x.reals):
         line = source + c * LINE
         reals, pairs = y.spectrum([(line + row * k).load() for k in range(y.window)])
         into = target + plane * (c * tile.real_column)
         for k, value in enumerate(reals):
-            (into + plane * k).store(known(value, code))
+            store(into + plane * k, known(value, code))
         for k, pair in enumerate(pairs):
             store_three(into + plane * (y.reals + 3 * k), pair)
     if not x.pairs:
