@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from convbench.algorithms import collect
 from convbench.algorithms.base import Algorithm
-from convbench.algorithms.library import preload
 from convbench.devices.base import Device, NoDevice
 from convbench.layers import Layer
 from convbench.machine import (
@@ -42,16 +41,12 @@ LEAK_SHARE = 0.5  # of what a worker may hold: one that keeps more than this bet
 
 @dataclass(frozen=True)
 class Setup:
-    """What a bench is opened with: the device's kind, its threads, the precision of the ceilings, plug-in files.
-
-    library: others' libraries will be measured, and come before everything else.
-    """
+    """What a bench is opened with: the device's kind, its threads, the precision of the ceilings, plug-in files."""
 
     kind: str
     threads: int
     precision: str
     plugins: tuple[str, ...] = ()
-    library: bool = False
 
 
 class Bench(Protocol):
@@ -82,8 +77,6 @@ class Here:
     def __init__(self, setup: Setup, tops: Ceilings | None = None) -> None:
         set_threads(setup.threads)
         keep_freed_memory()
-        if setup.library:
-            preload()
         self.device: Device
         self.device, self.why = open_device(setup.kind, setup.threads)
         self.caches = self.device.caches

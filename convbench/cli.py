@@ -93,7 +93,6 @@ def run(
     from convbench.bench import Setup, open_bench
     from convbench.devices.base import NoDevice
     from convbench.devices.cpu import physical_cores
-    from convbench.measure.foreign import LIBRARY
     from convbench.measure.rules import Budget
     from convbench.process import ChildError
     from convbench.sweep import Request, run_name
@@ -107,8 +106,7 @@ def run(
     if resume and out:
         raise UserError("--resume and --out exclude each other: a run is resumed in its own file")
     old, seed = rows_to_resume(resume, seed)
-    library = any(algorithm.family == LIBRARY for algorithm in algorithms)
-    setup = Setup(device, threads or physical_cores(), precision, tuple(plugin or ()), library)
+    setup = Setup(device, threads or physical_cores(), precision, tuple(plugin or ()))
     try:
         bench = open_bench(setup, timeout if isolate else None)
     except NoDevice as reason:

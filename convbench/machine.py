@@ -17,15 +17,21 @@ KEPT_BYTES = 1 << 30  # blocks up to this size stay with the process when they a
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+# Turns of the loop in which an idle thread of GNU's OpenMP (Numba's, PyTorch's) waits before it sleeps: some tenths of
+# a millisecond. Its usual 300,000 would run into the next algorithm's turn.
+SPINS = "20000"
+
 
 def thread_environment(count: int) -> dict[str, str]:
     """The variables that size the thread pools of every library.
 
-    Idle threads must sleep, not spin: two pools that spin on the same cores cost each call a scheduler's slice.
+    Idle threads must soon sleep: two pools that spin on the same cores cost each call a scheduler's slice. But not at
+    once: to wake them takes longer than a small layer.
     """
     sizes = dict.fromkeys(THREAD_VARIABLES, str(count))
     return sizes | {
         "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": SPINS,
         "OPENBLAS_THREAD_TIMEOUT": "4",  # 2^4 ticks of spinning, the least OpenBLAS takes
     }
 

@@ -244,7 +244,7 @@ def test_blocks(
     assert 1 <= blocks.tile_rows <= rows
     assert blocks.images == 1 or blocks.tile_rows == rows
     if blocks.private and blocks.tile_rows > 1:
-        assert blocks.images * blocks.tile_rows * tiles * groups * tile.planes * 64 * depth <= caches[0]
+        assert blocks.images * blocks.tile_rows * tiles * tile.planes * 64 * depth <= caches[0]
 
 
 # Reads and writes at the very edge of memory

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +13,7 @@ from fakes import TICK, FakeDevice, shapes, swept
 from hypothesis import given, settings
 
 from convbench import machine
-from convbench.algorithms import built_in, library
+from convbench.algorithms import built_in
 from convbench.algorithms.base import Algorithm, Foreign, Missing, Plan
 from convbench.algorithms.library import torch as adapter
 from convbench.devices.cpu import Cpu
@@ -129,7 +126,6 @@ def test_without_pytorch_its_rows_are_skipped_and_nothing_is_wrong(monkeypatch: 
     monkeypatch.setitem(sys.modules, "torch", None)
     adapter.load.cache_clear()
     try:
-        library.preload()
         with pytest.raises(Missing, match=r"^PyTorch is not installed: "):
             adapter.load()
         device = Cpu(1)
@@ -143,27 +139,9 @@ def test_without_pytorch_its_rows_are_skipped_and_nothing_is_wrong(monkeypatch: 
     assert exit_code([ok]) == 0
 
 
-def test_openmp_reads_other_variables_while_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    with adapter._waiting_awhile():
-        assert "OMP_WAIT_POLICY" not in os.environ
-        assert os.environ["GOMP_SPINCOUNT"] == adapter.SPINS
-    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "7")
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    with pytest.raises(RuntimeError), adapter._waiting_awhile():
-        raise RuntimeError
-    assert "GOMP_SPINCOUNT" not in os.environ
-
-
-def test_the_note_names_versions_and_says_whose_threads_they_are(tmp_path: Path) -> None:
+def test_the_note_names_versions() -> None:
     config = SimpleNamespace(show=lambda: "PyTorch built with:\n - Intel(R) MKL-DNN v3.12.0 (Git Hash 80af)")
-    fake = SimpleNamespace(__version__="9.9", __config__=config, __file__=str(tmp_path / "__init__.py"))
-    assert adapter.versions(fake) == "PyTorch 9.9, oneDNN 3.12.0"
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "libgomp.so.1").touch()
-    if Path("/proc/self/maps").exists():
-        assert "its idle threads sleep at once" in adapter.versions(fake)
+    assert adapter.versions(SimpleNamespace(__version__="9.9", __config__=config)) == "PyTorch 9.9, oneDNN 3.12.0"
 
 
 def test_names_and_their_order() -> None:
@@ -247,15 +225,3 @@ def test_bytes_and_threads() -> None:
         held[algorithm.name.rpartition(".")[2]] = case.workspace_bytes, case.prepared_bytes
         assert adapter.load().get_num_threads() == 1
     assert held == {"nchw": (0, 0)} | dict.fromkeys(("channels_last", "mkldnn", "prepacked"), (x_bytes, w_bytes))
-
-
-@INSTALLED
-def test_loaded_first_it_has_threads_of_its_own() -> None:
-    script = (
-        "from convbench.bench import Here, Setup\nfrom convbench.devices import cpu\n"
-        "cpu.PEAK_SIZE, cpu.PEAK_SECONDS, cpu.last_level_cache = 64, 0.0, lambda: 1 << 20\n"
-        "Here(Setup('cpu', 2, 'float32', library=True))\n"
-        "from convbench.algorithms.library.torch import load, versions\nprint(versions(load()))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "sleep at once" not in done.stdout

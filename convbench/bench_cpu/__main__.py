@@ -85,14 +85,12 @@ def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tupl
 
 def measure_stacks(asked: argparse.Namespace, batches: Sequence[int]) -> None:
     """All batches in this process; writes the stack's files."""
-    from convbench.algorithms.library import preload
     from convbench.devices.cpu import Cpu, physical_cores
     from convbench.machine import give_back_memory, keep_freed_memory, set_threads
 
     threads = asked.threads or physical_cores()
     set_threads(threads)
     keep_freed_memory()
-    preload()
     device = Cpu(threads)
     rows: list[StackRow] = []
     samples: list[Any] = []

@@ -168,6 +168,9 @@ class Pointer:
         builder = self.code.builder
         return Pointer(self.code, builder.gep(self.value, [self.code.integer(offset)], source_etype=BYTE))
 
+    def __sub__(self, offset: Number) -> Pointer:
+        return self + (-offset if isinstance(offset, int) else 0 - offset)
+
     def load(self, mask: Mask | None = None) -> Vector:
         """The numbers from here on, a register full; with a mask, zeros where it says no, and nothing touched there."""
         builder = self.code.builder

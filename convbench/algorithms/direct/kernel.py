@@ -8,7 +8,7 @@ What the padding would add is left out: by rows of taps (a table says which each
 from __future__ import annotations
 
 from convbench.algorithms.direct.rows import Run
-from convbench.algorithms.fused.stages import scatter
+from convbench.algorithms.fused.lines import scatter
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Pointer

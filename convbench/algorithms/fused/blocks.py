@@ -2,8 +2,8 @@
 
 A block's tiles go through the engine together. Of M (the products of all points along y at one point along x), of T
 (those of all points along x, inverted along y) and of V's plane at work, parts of a core's own cache are filled; of V
-as a whole, a part of the cache all cores share. Where V of a block that is still large enough for the products fits a
-core's own cache, each thread gets blocks of its own, and nobody waits for anybody.
+as a whole, a part of the cache all cores share. Where V of one group of a block that is still large enough for the
+products fits a core's own cache, each thread gets blocks of its own, and nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convbench.vector.product import LINE
 
 M_PART, T_PART, PLANE_PART = 0.5, 0.5, 0.25  # of a core's own cache: of which M fills less where T fills all
 V_PART = 0.375  # of the shared one
-PRIVATE_PART = 0.75  # of a core's own cache, for V of a thread's own block
+PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay
 
 
@@ -51,8 +51,11 @@ class Blocks:
 
 def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     """The rule above."""
-    own = int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes * work.groups)
-    if own >= LEAST_ROWS and work.images * work.rows * work.tiles >= own * caches.threads:
+    own = int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes)
+    tiles = work.images * work.rows * work.tiles
+    if (own >= LEAST_ROWS and tiles * work.groups >= own * caches.threads) or (
+        own >= tiles and work.groups % caches.threads == 0
+    ):
         return _blocks(work, min(own, most_tiles(tile, work, caches)), True)
     return _blocks(work, most_tiles(tile, work, caches), False)
 

@@ -6,15 +6,16 @@ panel of 16 filters, each point's matrix product goes straight into the inverse 
 The products of one panel's points along y wait in M, those of all points along x, inverted along y, in T; both stay in
 the second-level cache. U is read once a block, in the order it lies in memory.
 
-Blocks are shared out in one of two ways. Where V of a block fits the second-level cache beside the rest, each thread
-works on blocks of its own; else all threads transform a block's input together, and then share out the panels.
+Blocks are shared out in one of two ways. Where V of a block and group fits the second-level cache beside the rest, each
+thread works on blocks of its own; else all threads transform a block's input together, and then share out the panels.
 """
 
 from __future__ import annotations
 
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, Block
+from convbench.algorithms.fused.lines import gather
 from convbench.algorithms.fused.panels import finish_panel
-from convbench.algorithms.fused.stages import Tile, forward_columns, forward_rows, gather
+from convbench.algorithms.fused.stages import Tile, forward_columns, forward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index
@@ -36,13 +37,17 @@ def convolve(
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.panels
     if private:
-        with shared_out(code, f.pointer("counters"), f.blocks, wait=False) as number:
-            block = Block(code, f, number, f.pointer("v") + thread * f.v_bytes, scratch)
-            for item in code.range(block.images * inputs):
-                with clock.phase(0):
-                    transform_input(program, code, tile, lanes, streams, f, block, item)
-            for item in code.range(panels):
-                finish_panel(program, code, tile, f, block, item, clock)
+        with shared_out(code, f.pointer("counters"), f.blocks * f.groups, wait=False) as part:
+            group = part % f.groups
+            v = f.pointer("v") + thread * f.v_bytes - group * f.group_bytes  # its room is for one group
+            block = Block(code, f, part // f.groups, v, scratch)
+            for n in code.range(block.images):
+                for number in code.range(f.blocks_of_channels):
+                    with clock.phase(0):
+                        item = n * inputs + group * f.blocks_of_channels + number
+                        transform_input(program, code, tile, lanes, streams, f, block, item)
+            for number in code.range(f.panels):
+                finish_panel(program, code, tile, f, block, group * f.panels + number, clock)
         return
     for number in code.range(f.blocks):
         block = Block(code, f, number, f.pointer("v"), scratch)

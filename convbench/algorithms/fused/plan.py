@@ -10,8 +10,9 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.engine import convolve
+from convbench.algorithms.fused.lines import LANE_FIELDS, longest_run
 from convbench.algorithms.fused.operations import of_tile
-from convbench.algorithms.fused.stages import LANE_FIELDS, Tile, longest_run
+from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
 from convbench.devices.base import Device
@@ -65,7 +66,7 @@ def sizes(
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips,
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
-        "v_bytes": s.groups * plane_bytes * tile.planes,
+        "v_bytes": (1 if blocks.private else s.groups) * plane_bytes * tile.planes,
         "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
         "m_plane_bytes": m_plane, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],

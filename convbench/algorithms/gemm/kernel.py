@@ -9,7 +9,7 @@ rows are A.
 
 from __future__ import annotations
 
-from convbench.algorithms.fused.stages import scatter, strided
+from convbench.algorithms.fused.lines import scatter, strided
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Number, Pointer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from convbench.algorithms.fused.stages import strided
+from convbench.algorithms.fused.lines import strided
 from convbench.algorithms.gemm.kernel import copy_row
 from convbench.devices.base import Device
 from convbench.shapes import ConvShape

@@ -7,13 +7,10 @@ connected layer is F.linear. Each call allocates its result, as PyTorch has no o
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Foreign, Missing, Plan, Unsupported
@@ -22,10 +19,6 @@ from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 INSTALL = "PyTorch is not installed: pip install 'torch>=2.4'"
-# Turns of the loop in which an idle OpenMP thread waits before it sleeps: some tenths of a millisecond. OpenMP's usual
-# 300,000 would run into the next algorithm's turn, and without any (as for our own threads) PyTorch's small layers take
-# longer: it has many short loops, and each would wake them.
-SPINS = "20000"
 
 
 @dataclass(frozen=True)
@@ -48,28 +41,11 @@ class Mode:
     copies_w: bool = True
 
 
-@contextmanager
-def _waiting_awhile() -> Iterator[None]:
-    """OpenMP reads its variables when it is loaded: PyTorch's own copy of it spins for SPINS, whatever ours does."""
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    os.environ["GOMP_SPINCOUNT"] = SPINS
-    try:
-        yield
-    finally:
-        del os.environ["GOMP_SPINCOUNT"]
-        os.environ.update(before)
-
-
 @cache
 def load() -> Any:
-    """PyTorch, with no gradients. Comes with OpenMP of its own where it is loaded before Numba's threads start.
-
-    Raises Missing.
-    """
+    """PyTorch, with no gradients. Raises Missing."""
     try:
-        with _waiting_awhile():
-            import torch
+        import torch
     except ModuleNotFoundError as error:
         raise Missing(INSTALL) from error
     torch.set_grad_enabled(False)
@@ -77,20 +53,9 @@ def load() -> Any:
 
 
 def versions(torch: Any) -> str:
-    """`PyTorch 2.13.0, oneDNN 3.12.0`, and a remark where its threads wait like ours."""
+    """`PyTorch 2.13.0, oneDNN 3.12.0`."""
     found = re.search(r"(?:MKL-DNN|oneDNN) v([\d.]+)", torch.__config__.show())
-    text = f"PyTorch {torch.__version__}" + (f", oneDNN {found[1]}" if found else "")
-    return text if _own_threads(torch) else f"{text}; its idle threads sleep at once, as it came after Numba's OpenMP"
-
-
-def _own_threads(torch: Any) -> bool:
-    """Whether the OpenMP that PyTorch brings is loaded; also True where that cannot be told."""
-    folder = Path(torch.__file__).parent / "lib"
-    try:
-        maps = Path("/proc/self/maps").read_text()
-    except OSError:
-        return True
-    return not list(folder.glob("libgomp*")) or str(folder / "libgomp") in maps
+    return f"PyTorch {torch.__version__}" + (f", oneDNN {found[1]}" if found else "")
 
 
 def convolution(torch: Any, s: ConvShape, mode: str) -> Mode:
