@@ -19,7 +19,7 @@ from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import Program, address_of, compiled, optimised
 from convbench.vector.code import Code, Mask
 from convbench.vector.peak import multiply_add_peak, multiply_adds
-from convbench.vector.product import BLOCK, cut_rows, most_rows, panel_of, product
+from convbench.vector.product import BLOCK, PANEL, cut_rows, most_rows, panel, product
 from convbench.vector.target import Target, host
 from convbench.vector.team import TICKETS, Fields, runner, shared_out
 
@@ -248,7 +248,7 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
 def any_rows(program: Program, code: Code) -> None:
     """A product of rows that are cut on the spot."""
     a, slab, b, c, rows, depth = code.arguments
-    code.call(panel_of(program), a, slab, b, c, depth, *cut_rows(program, code, rows, depth), a, b)
+    code.call(program.function(PANEL, panel), a, slab, b, c, depth, *cut_rows(program, code, rows, depth), a, b)
 
 
 @EVERYWHERE
@@ -272,6 +272,7 @@ def test_a_peak_is_a_number() -> None:
 def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
     yield "pi", convolve, (Tile(dft, toom), (4, 4, False), False, True, True)
+    yield PANEL, panel, ()
     yield "pi", stream, (0,)
     yield "pi", stream, (1,)
     yield "pi", multiply_adds, ()
@@ -304,11 +305,10 @@ def test_sums_stay_in_registers(name: str) -> None:
     """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
     target = TARGETS[name]
     rows, each = most_rows(target), BLOCK // target.lanes
-    for adds in (False, True):
-        (loop,) = loops(target, "pippipipi", product, rows, adds)
-        assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
-        assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each
-        assert ("zmm" in loop) == (target.lanes == 16)
+    (loop,) = loops(target, "pippiipipi", product, rows)
+    assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+    assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each
+    assert ("zmm" in loop) == (target.lanes == 16)
     for count, panels in ((1, 4), (most_rows(target), 1)):
         (loop,) = loops(target, "ppipipi", multiply, count, panels, 1)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)

@@ -24,12 +24,17 @@ from convbench.vector.numbers import INT, INT32, POINTER, Index, Mask, Number, P
 __all__ = ["INT32", "Code", "Index", "Mask", "Number", "Pointer", "Variable", "Vector"]
 
 
+def kinds_of(arguments: str) -> list[Any]:
+    """LLVM's types of arguments, a letter each: `p` for an address, `i` for an integer."""
+    return [POINTER if letter == "p" else INT for letter in arguments]
+
+
 class Code(Writer):
     """One function of a module, being written."""
 
     def __init__(self, module: ir.Module, name: str, arguments: str, lanes: int, public: bool) -> None:
-        """arguments: a letter each, `p` for an address, `i` for an integer."""
-        super().__init__(module, name, [POINTER if letter == "p" else INT for letter in arguments], lanes)
+        """arguments: as of kinds_of."""
+        super().__init__(module, name, kinds_of(arguments), lanes)
         if not public:
             self.function.linkage = "internal"
             self.function.attributes.add("noinline")
@@ -53,6 +58,11 @@ class Code(Writer):
     def call(self, function: Any, *arguments: Pointer | Number) -> None:
         """Call another function of the module, or a C function, for its effect."""
         self.builder.call(function, [a.value if isinstance(a, Pointer) else self.integer(a) for a in arguments])
+
+    def function_at(self, address: Index, arguments: str) -> Any:
+        """A compiled kernel, to be called; arguments as of a Code."""
+        kind = ir.FunctionType(ir.VoidType(), kinds_of(arguments))
+        return self.builder.inttoptr(address.value, kind.as_pointer())
 
     def range(self, start: Number, stop: Number | None = None, step: Number = 1) -> Iterator[Index]:
         """A loop, as Python's range says it; to be used in a `for` without break."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from convbench.vector.build import Program
+from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Index, Number
 from convbench.vector.target import Target
 
@@ -19,13 +19,13 @@ BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes, a cache line
 
 
-def product(program: Program, code: Code, rows: int, adds: bool) -> None:
+def product(program: Program, code: Code, rows: int) -> None:
     """C = A B, or C += A B.
 
-    Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, and what to prefetch by the way: two
-    places, each with the bytes it moves on for each k.
+    Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, 1 to add to C or 0, and what to prefetch
+    by the way: two places, each with the bytes it moves on for each k.
     """
-    a, slab, b, c, depth, ahead_a, step_a, ahead_b, step_b = code.arguments
+    a, slab, b, c, depth, adds, ahead_a, step_a, ahead_b, step_b = code.arguments
     each = BLOCK // code.lanes
     sums = [[code.variable(0.0) for _ in range(each)] for _ in range(rows)]
     for first in code.range(0, depth, BLOCK):
@@ -40,10 +40,11 @@ def product(program: Program, code: Code, rows: int, adds: bool) -> None:
                 number = (numbers + i * 4 + r * LINE).broadcast()
                 for j in range(each):
                     sums[r][j].add(number * vectors[j])
+    before = code.within(0, adds * code.lanes)
     for r in range(rows):
         for j in range(each):
-            place, total = c + (r * LINE + j * code.bytes), sums[r][j].get()
-            place.store(place.load() + total if adds else total)
+            place = c + (r * LINE + j * code.bytes)
+            place.store(place.load(before) + sums[r][j].get())
 
 
 def most_rows(target: Target) -> int:
@@ -51,9 +52,9 @@ def most_rows(target: Target) -> int:
     return target.sums // (BLOCK // target.lanes)
 
 
-def product_of(program: Program, rows: int, adds: bool) -> Any:
+def product_of(program: Program, rows: int) -> Any:
     """The micro-kernel for that many rows."""
-    return program.function("pippipipi", product, rows, adds)
+    return program.function("pippiipipi", product, rows)
 
 
 class RowCut(NamedTuple):
@@ -82,7 +83,7 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index) -> RowCut
 
 
 def panel(program: Program, code: Code) -> None:
-    """The same for any number of rows.
+    """The same for any number of rows, at least one.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
     prefetched by the way: each part fetches its own rows of the next A and its share of B, evenly, as memory answers no
@@ -99,15 +100,17 @@ def panel(program: Program, code: Code) -> None:
         with code.cases(count, range(1, most_rows(program.target) + 1)) as cases:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
-                    arguments = (
+                    code.call(
+                        product_of(program, number),
                         source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
+                        code.choose(k >= 1, 1, 0),
                         ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b,
                     )  # fmt: skip
-                    for adds, begins in ((False, k.is_equal(0)), (True, k >= 1)):
-                        with code.when(begins):
-                            code.call(product_of(program, number, adds), *arguments)
 
 
-def panel_of(program: Program) -> Any:
-    """The product of a panel of any number of rows, at least one."""
-    return program.function("pippi" + "i" * len(RowCut._fields) + "pp", panel)
+PANEL = "pippi" + "i" * len(RowCut._fields) + "pp"  # its arguments
+
+
+def panel_address() -> int:
+    """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
+    return address_of(PANEL, panel)

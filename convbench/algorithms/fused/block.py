@@ -17,7 +17,7 @@ from convbench.vector.team import Fields
 LANE_BYTES = 24  # of a channel in the table of channels
 
 FIELDS = (
-    "x", "y", "u", "v", "scratch", "counters", "table",  # addresses
+    "x", "y", "u", "v", "scratch", "counters", "table", "product",  # addresses
     "images", "image_bytes", "height", "width", "row_step",  # input
     "groups", "depth", "blocks_of_channels", "filters", "panels",  # a group's channels (after the split), its filters
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",

@@ -9,7 +9,7 @@ from convbench.algorithms.fused.stages import Tile, backward_column, backward_ro
 from convbench.vector.build import Program
 from convbench.vector.clock import Clock
 from convbench.vector.code import Code, Index
-from convbench.vector.product import BLOCK, LINE, RowCut, cut_rows, panel_of
+from convbench.vector.product import BLOCK, LINE, PANEL, RowCut, cut_rows
 from convbench.vector.team import Fields
 
 
@@ -48,7 +48,7 @@ class _Panel:
         with code.when(tiles.begin < tiles.end):
             weights = self.u + plane * self.slice_bytes
             code.call(
-                panel_of(self.program), rows, f.slab_bytes, weights,
+                code.function_at(f.product, PANEL), rows, f.slab_bytes, weights,
                 self.m + number * f.m_plane_bytes + tiles.begin * LINE,
                 f.depth, *tiles.cut, rows + f.plane_bytes, weights + self.slice_bytes,
             )  # fmt: skip

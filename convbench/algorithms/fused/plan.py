@@ -19,7 +19,7 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
-from convbench.vector.product import BLOCK, LINE
+from convbench.vector.product import BLOCK, LINE, panel_address
 from convbench.vector.target import host
 from convbench.vector.team import TICKETS, runner
 
@@ -89,6 +89,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     values |= {"v": v.ctypes.data, "scratch": scratch.ctypes.data, "counters": counters.ctypes.data}
+    values["product"] = panel_address()
     arguments = xp.array([values.get(name, 0) for name in FIELDS], xp.int64)
     where = {name: i for i, name in enumerate(FIELDS)}
     alike = rows.channels * columns.channels == 1
