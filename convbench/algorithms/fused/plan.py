@@ -95,8 +95,8 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
     u_bytes = s.groups * values["panels"] * tile.planes * values["depth"] * LINE
-    # Where V is written in whole lines, and the filters drive it from the caches before it is used in any case.
-    streams = host().lanes == BLOCK and not blocks.private and values["v_bytes"] + u_bytes > device.cache_bytes
+    # Where V is written in whole lines, and the filters fill the caches while they pass, V goes past the caches.
+    streams = host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
 
     def kernel(clocked: bool) -> Any:
         address = address_of("pi", convolve, tile, lanes, blocks.private, streams, clocked)
