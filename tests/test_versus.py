@@ -17,7 +17,17 @@ from convbench.report.network import BEST, stacks
 from convbench.report.readme import main as rewrite_readme
 from convbench.report.series import Series, algorithms, gather
 from convbench.report.tables import best_table, family_table
-from convbench.report.versus import Mean, comparison, family_means, kind_means, kind_of, lines, mean_of, within
+from convbench.report.versus import (
+    Mean,
+    comparison,
+    family_means,
+    in_sequence,
+    kind_means,
+    kind_of,
+    lines,
+    mean_of,
+    within,
+)
 from convbench.results import Row, Writer, fastest_library, times, versus
 from convbench.results.stack import StackRow, write_stack
 from convbench.shapes import parse_shape
@@ -49,6 +59,21 @@ def text_of(table: Any) -> str:
     out = io.StringIO()
     Console(file=out, width=80).print(table)
     return out.getvalue()
+
+
+# What is chosen
+
+
+def test_in_sequence_filters_come_from_memory() -> None:
+    """10 GB/s: 20 MB of filters take 2 ms, unless they never fitted the cache and their reading is in the time."""
+    same: dict[str, Any] = {"error": 1e-7, "ceiling_gbs": 10.0}
+    light, heavy = case("winograd.f2", 2.0, prepared_bytes=1_000_000, **same), case("fft.tiled", 1.0, **same)
+    one = series([light, replace(heavy, prepared_bytes=20_000_000)])
+    assert in_sequence(one, "conv1", 1e-6, 1 << 25) == light
+    assert in_sequence(one, "conv1", 1e-6, 1 << 24) == one.ranked("conv1")[0]
+    assert in_sequence(one, "conv1", 1e-8, 1 << 24) is None
+    unknown = series([replace(light, ceiling_gbs=None), replace(heavy, prepared_bytes=None, ceiling_gbs=None)])
+    assert in_sequence(unknown, "conv1", 1e-6, 1 << 25) == unknown.ranked("conv1")[0]
 
 
 # The ratio

@@ -1,8 +1,9 @@
 """`python -m convbench.bench_cpu`: measure ours and PyTorch on the CPU, layer by layer and in sequence, and compare.
 
 The layers are measured by `convbench run`, a file for each batch, all algorithms and PyTorch's modes in turns. From its
-rows the fastest of ours within a bound on the error is chosen for each convolution, and the convolutions are called in
-sequence: `stack.csv`. --net measures other layer sets instead, layer by layer only.
+rows the fastest of ours within a bound on the error is chosen for each convolution (where its filters fit the cache,
+with the time to read them from memory added), and the convolutions are called in sequence: `stack.csv`. --net measures
+other layer sets instead, layer by layer only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.report.series import LIBRARY, Series, gather
-from convbench.report.versus import OURS, bound_for, convolutions, within
+from convbench.report.versus import OURS, bound_for, convolutions, in_sequence
 from convbench.results import ResultsError, read
 from convbench.results.stack import STACK_SAMPLES, StackRow, read_stack, write_stack, write_table
 
@@ -71,7 +72,7 @@ def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tupl
     bound = bound_for(batch)
     chosen, fastest = {}, {}
     for layer in names:
-        row, rival = within(one, layer, bound), next(iter(one.ranked(layer, LIBRARY)), None)
+        row, rival = in_sequence(one, layer, bound, device.cache_bytes), next(iter(one.ranked(layer, LIBRARY)), None)
         if row is None or rival is None:
             raise BenchError(f"batch {batch}, {layer}: no valid row of {'ours' if row is None else 'a library'}")
         chosen[layer], fastest[layer] = known[row.algo], known[rival.algo]
