@@ -20,9 +20,11 @@ from convbench.algorithms.base import Algorithm
 from convbench.bench_cpu import __main__ as command
 from convbench.bench_cpu.sequence import (
     LEAST_ROUNDS,
+    TRIES,
     SequenceError,
     Way,
     as_rows,
+    choose,
     measure_sequences,
     samples_of,
     ways_of,
@@ -61,6 +63,16 @@ def test_each_way_takes_turns_an_untimed_pass_before_each_timed_one() -> None:
     twos = [("mine.fast", TICK)] * 4
     assert all(found in (ones + twos, twos + ones) for found in rounds)
     assert len(list(groupby(rounds))) > 1, "the order is shuffled anew"
+
+
+def test_the_candidate_that_is_fastest_between_the_others_is_chosen() -> None:
+    device = FakeDevice()
+    fast, slow = scripted(device, "mine.fast", TICK), scripted(device, "mine.slow", 2 * TICK)
+    device.log.clear()
+    assert choose(LAYERS, {"a": [slow, fast], "b": [slow]}, device, 1, 3) == {"a": fast, "b": slow}
+    assert device.log.count(("mine.fast", TICK)) >= TRIES
+    with pytest.raises(SequenceError, match=r"b m\.bad"):
+        choose(LAYERS, {"a": [fast], "b": [scripted(device, "m.bad", TICK, fails_at=0)]}, device, 1, 3)
 
 
 def test_it_goes_on_while_there_is_time() -> None:
@@ -238,10 +250,20 @@ def test_what_is_chosen_for_the_sequence(tmp_path: Path, monkeypatch: pytest.Mon
         found.extend(ways)
         return []
 
+    tried: list[dict[str, list[str]]] = []
+
+    def first(_: Any, candidates: dict[str, list[Algorithm]], *rest: Any) -> dict[str, Algorithm]:
+        tried.append({name: [a.name for a in found] for name, found in candidates.items()})
+        return {name: found[0] for name, found in candidates.items()}
+
+    monkeypatch.setattr(sequence, "choose", first)
     monkeypatch.setattr(sequence, "measure_sequences", kept)
     monkeypatch.setattr(sequence, "as_rows", lambda *_: [])
     asked = argparse.Namespace(out=tmp_path, seconds=1.0)
     command.measure_stack(asked, FakeDevice(), 16)
+    assert len(tried) == 2
+    assert "winograd.f4" not in tried[0]["conv1"], "its error is above the bound"
+    assert tried[1]["conv1"] == ["library.torch.mkldnn", "library.torch.nchw"]
     names = {each.name: [a.name for a in each.algorithms.values()] for each in found}
     assert names == {
         "library.torch.nchw": ["library.torch.nchw"] * 2,

@@ -21,7 +21,6 @@ from convbench.report.versus import (
     Mean,
     comparison,
     family_means,
-    in_sequence,
     kind_means,
     kind_of,
     lines,
@@ -59,21 +58,6 @@ def text_of(table: Any) -> str:
     out = io.StringIO()
     Console(file=out, width=80).print(table)
     return out.getvalue()
-
-
-# What is chosen
-
-
-def test_in_sequence_filters_come_from_memory() -> None:
-    """10 GB/s: 20 MB of filters take 2 ms, unless they never fitted the cache and their reading is in the time."""
-    same: dict[str, Any] = {"error": 1e-7, "ceiling_gbs": 10.0}
-    light, heavy = case("winograd.f2", 2.0, prepared_bytes=1_000_000, **same), case("fft.tiled", 1.0, **same)
-    one = series([light, replace(heavy, prepared_bytes=20_000_000)])
-    assert in_sequence(one, "conv1", 1e-6, 1 << 25) == light
-    assert in_sequence(one, "conv1", 1e-6, 1 << 24) == one.ranked("conv1")[0]
-    assert in_sequence(one, "conv1", 1e-8, 1 << 24) is None
-    unknown = series([replace(light, ceiling_gbs=None), replace(heavy, prepared_bytes=None, ceiling_gbs=None)])
-    assert in_sequence(unknown, "conv1", 1e-6, 1 << 25) == unknown.ranked("conv1")[0]
 
 
 # The ratio

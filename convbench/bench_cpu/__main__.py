@@ -1,9 +1,9 @@
 """`python -m convbench.bench_cpu`: measure ours and PyTorch on the CPU, layer by layer and in sequence, and compare.
 
 The layers are measured by `convbench run`, a file for each batch, all algorithms and PyTorch's modes in turns. From its
-rows the fastest of ours within a bound on the error is chosen for each convolution (where its filters fit the cache,
-with the time to read them from memory added), and the convolutions are called in sequence: `stack.csv`. --net measures
-other layer sets instead, layer by layer only.
+rows the fastest of ours within a bound on the error are taken for each convolution, of these the one that is fastest
+between the other layers, and the convolutions are called in sequence: `stack.csv`. --net measures other layer sets
+instead, layer by layer only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.report.series import LIBRARY, Series, gather
-from convbench.report.versus import OURS, bound_for, convolutions, in_sequence
+from convbench.report.versus import OURS, bound_for, convolutions, within_all
 from convbench.results import ResultsError, read
 from convbench.results.stack import STACK_SAMPLES, StackRow, read_stack, write_stack, write_table
 
@@ -62,7 +62,7 @@ def series_of(path: Path) -> Series:
 def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tuple[list[StackRow], list[Any]]:
     """The convolutions of the batch's file in sequence: rows, and every sample. Raises BenchError, SequenceError."""
     from convbench.algorithms import built_in
-    from convbench.bench_cpu.sequence import as_rows, measure_sequences, samples_of, ways_of
+    from convbench.bench_cpu.sequence import CANDIDATES, as_rows, choose, measure_sequences, samples_of, ways_of
     from convbench.layers import load
     from convbench.machine import describe
 
@@ -70,16 +70,17 @@ def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tupl
     names = convolutions(one)
     known = {algorithm.name: algorithm for algorithm in built_in()}
     bound = bound_for(batch)
-    chosen, fastest = {}, {}
-    for layer in names:
-        row, rival = in_sequence(one, layer, bound, device.cache_bytes), next(iter(one.ranked(layer, LIBRARY)), None)
-        if row is None or rival is None:
-            raise BenchError(f"batch {batch}, {layer}: no valid row of {'ours' if row is None else 'a library'}")
-        chosen[layer], fastest[layer] = known[row.algo], known[rival.algo]
+    layers = [layer for layer in load(NET).layers if layer.name in names]
+    ours, theirs = {}, {}
+    for name in names:
+        rows, rivals = within_all(one, name, bound), one.ranked(name, LIBRARY)
+        if not rows or not rivals:
+            raise BenchError(f"batch {batch}, {name}: no valid row of {'a library' if rows else 'ours'}")
+        ours[name], theirs[name] = ([known[row.algo] for row in found[:CANDIDATES]] for found in (rows, rivals))
+    chosen, fastest = (choose(layers, found, device, batch, SEED) for found in (ours, theirs))
     everywhere = {name for name in known if all(one.ok(layer, name) for layer in names)}
     library = [a for a in known.values() if a.family == LIBRARY and a.name in everywhere]
     ways = ways_of(chosen, bound, library, fastest, OURS)
-    layers = [layer for layer in load(NET).layers if layer.name in names]
     runs = measure_sequences(layers, ways, device, batch, asked.seconds, SEED)
     return as_rows(runs, batch, SEED, describe(device)), samples_of(runs, batch)
 

@@ -22,6 +22,8 @@ from convbench.report.series import LIBRARY
 from convbench.results.stack import StackRow
 from convbench.stats import median, summarise
 
+CANDIDATES = 4  # of a layer
+TRIES = 9  # timed calls of each, of which the median counts
 LEAST_ROUNDS = 31  # the 95 % interval of their median leaves out the ten least and the ten largest
 
 
@@ -89,6 +91,39 @@ def measure_sequences(
             _check(run.way, name, case)
             case.release()
     return runs
+
+
+def choose(
+    layers: Sequence[Layer], candidates: Mapping[str, Sequence[Algorithm]], device: Device, batch: int, seed: int
+) -> dict[str, Algorithm]:
+    """The candidate of each layer that is fastest between the other layers.
+
+    All layers are called in order again and again, each with one of its candidates at random. Raises SequenceError.
+    """
+    cases = {
+        layer.name: [
+            _open(Way("candidates", {layer.name: algorithm}), layer.name, data, device)
+            for algorithm in candidates[layer.name]
+        ]
+        for layer in layers
+        for data in [operands(Problem(layer.shape.with_batch(batch)), device, seed)]
+    }
+    seconds: dict[str, list[list[float]]] = {name: [[] for _ in found] for name, found in cases.items()}
+    shuffle = random.Random(seed)
+    while any(len(taken) < TRIES for found in seconds.values() for taken in found):
+        for name, found in cases.items():
+            least = min(len(taken) for taken in seconds[name])
+            number = shuffle.choice([i for i, taken in enumerate(seconds[name]) if len(taken) == least])
+            call = found[number].call
+            assert call is not None
+            seconds[name][number].append(device.time([call], 1).seconds)
+    for found in cases.values():
+        for case in found:
+            case.release()
+    return {
+        name: candidates[name][min(range(len(found)), key=lambda i: median(found[i]))]
+        for name, found in seconds.items()
+    }
 
 
 def _open(way: Way, layer: str, data: Operands, device: Device) -> Case:

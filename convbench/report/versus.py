@@ -52,27 +52,13 @@ def bound_for(batch: int) -> float:
 
 def within(one: Series, layer: str, bound: float, family: str | None = None) -> Row | None:
     """The fastest of ours (of a family) whose error is not above the bound."""
+    return next(iter(within_all(one, layer, bound, family)), None)
+
+
+def within_all(one: Series, layer: str, bound: float, family: str | None = None) -> list[Row]:
+    """All of them, the fastest first."""
     rows = (row for row in one.ranked(layer, family) if row.family != LIBRARY)
-    return next((row for row in rows if row.error is not None and row.error <= bound), None)
-
-
-def in_sequence(one: Series, layer: str, bound: float, cache_bytes: int) -> Row | None:
-    """The one of ours within the bound that is fastest where other layers are called in between.
-
-    Filters that a cache holds from call to call of the layer alone must then be read from memory.
-    """
-    rows = [
-        row
-        for row in one.ranked(layer)
-        if row.family != LIBRARY and row.error is not None and row.error <= bound and row.time_ms is not None
-    ]
-
-    def time(row: Row) -> float:
-        assert row.time_ms is not None
-        held = row.prepared_bytes if row.prepared_bytes and row.prepared_bytes <= cache_bytes else 0
-        return row.time_ms + (held / row.ceiling_gbs / 1e6 if row.ceiling_gbs else 0)
-
-    return min(rows, key=time, default=None)
+    return [row for row in rows if row.error is not None and row.error <= bound]
 
 
 def lines(one: Series, bound: float | None = None, family: str | None = None) -> list[Line]:
