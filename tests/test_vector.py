@@ -248,7 +248,7 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
 def any_rows(program: Program, code: Code) -> None:
     """A product of rows that are cut on the spot."""
     a, slab, b, c, rows, depth = code.arguments
-    code.call(program.function(PANEL, panel), a, slab, b, c, depth, *cut_rows(program, code, rows, depth), a, b)
+    code.call(program.function(PANEL, panel), a, slab, b, c, depth, *cut_rows(program, code, rows, depth, slab), a, b)
 
 
 @EVERYWHERE

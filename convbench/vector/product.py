@@ -32,7 +32,8 @@ def product(program: Program, code: Code, rows: int) -> None:
         numbers = a + first // BLOCK * slab
         for i in code.range(code.least(depth - first, BLOCK)):
             k = first + i
-            (ahead_a + k * step_a).prefetch()
+            for line in (0, LINE):  # A may move on by more than a line
+                (ahead_a + (k * step_a + line)).prefetch()
             (ahead_b + k * step_b).prefetch()
             line = b + k * LINE
             vectors = [(line + j * code.bytes).load() for j in range(each)]
@@ -64,13 +65,14 @@ class RowCut(NamedTuple):
     least: Index  # rows of a part
     longer: Index  # so many parts have one row more
     chunk: Index  # numbers summed before their sum joins the others, a multiple of BLOCK
-    step_a: Index  # bytes of the next A to prefetch for each k
+    share_a: Index  # bytes of the next A a part prefetches
+    step_a: Index  # and those for each k
     share_b: Index  # bytes of the next B a part prefetches
     step_b: Index  # and those for each k
 
 
-def cut_rows(program: Program, code: Code, rows: Number, depth: Index) -> RowCut:
-    """The cut of rows (0 is as good as 1) of A."""
+def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Index) -> RowCut:
+    """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab."""
     most = most_rows(program.target)
     some = code.most(rows, 1)
     parts = (some + (most - 1)) // most
@@ -78,7 +80,8 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index) -> RowCut
     pieces = (depth + (CHUNK - 1)) // CHUNK
     return RowCut(
         parts, least, some % parts, ((depth + (pieces - 1)) // pieces + (BLOCK - 1)) // BLOCK * BLOCK,
-        (least + 1) * 4, depth * LINE // parts, (parts + (LINE - 1)) // parts,
+        (depth + (BLOCK - 1)) // BLOCK * slab // parts, (slab // parts + (BLOCK - 1)) // BLOCK,
+        depth * LINE // parts, (parts + (LINE - 1)) // parts,
     )  # fmt: skip
 
 
@@ -86,8 +89,8 @@ def panel(program: Program, code: Code) -> None:
     """The same for any number of rows, at least one.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
-    prefetched by the way: each part fetches its own rows of the next A and its share of B, evenly, as memory answers no
-    faster in a hurry. An A that is the same again is not fetched.
+    prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry. An A
+    that is the same again is not fetched.
     """
     a, slab, b, c, depth, *numbers, next_a, next_b = code.arguments
     cut = RowCut(*numbers)
@@ -95,7 +98,7 @@ def panel(program: Program, code: Code) -> None:
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
-        ahead_a, ahead_b = next_a + first * LINE, next_b + part * cut.share_b
+        ahead_a, ahead_b = next_a + part * cut.share_a, next_b + part * cut.share_b
         source, into = a + first * LINE, c + first * LINE
         with code.cases(count, range(1, most_rows(program.target) + 1)) as cases:
             for number in cases:

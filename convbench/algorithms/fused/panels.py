@@ -39,7 +39,7 @@ class _Panel:
         begin, end = needs[0]
         for other in needs[1:]:
             begin, end = self.code.most(begin, other[0]), self.code.least(end, other[1])
-        return _Tiles(begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth))
+        return _Tiles(begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth, self.f.slab_bytes))
 
     def products(self, plane: Index, number: Index, tiles: _Tiles) -> None:
         """M of one plane, the number-th of its point along x, for the tiles that need it."""
@@ -50,7 +50,7 @@ class _Panel:
             code.call(
                 code.function_at(f.product, PANEL), rows, f.slab_bytes, weights,
                 self.m + number * f.m_plane_bytes + tiles.begin * LINE,
-                f.depth, *tiles.cut, rows + f.plane_bytes, weights + self.slice_bytes,
+                f.depth, *tiles.cut, self.v + (plane + 1) * f.plane_bytes, weights + self.slice_bytes,
             )  # fmt: skip
 
     def column(self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles) -> None:
