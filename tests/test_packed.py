@@ -224,3 +224,27 @@ def test_tables_stay_inside_of_the_image(word: str) -> None:
         assert column == 0
         assert skipped % (s.s * 64) == 0
         assert count == 0 or 0 <= row <= row + (count - 1) * s.dilation[0] < s.h
+
+
+@pytest.mark.parametrize("name", ["direct.blocked", "gemm.panel", "winograd.f2", "fft.tiled"])
+@pytest.mark.parametrize("word", ["n2c5h16w16k40r3s3p1", "n1c3h4w12k17r3s3p1", "n2c4h8w10k32r1s1g2"])
+def test_a_y_too_large_for_the_caches_is_the_same_wherever_it_lies(name: str, word: str) -> None:
+    """Whole cache lines go past the caches, the rest does not: nothing beside y is written, the bits are the same."""
+    (algorithm,) = (a for a in built_in() if a.name == name)
+    problem = Problem(parse_shape(word))
+    x, w = problem.operands(0)
+    size = int(np.prod(problem.shape.y_shape))
+    answers = []
+    for cache_bytes in (1, 1 << 25):
+        device = Cpu(2)
+        device.cache_bytes = cache_bytes
+        plan = algorithm.on["cpu"](problem, device)
+        for offset in (0, 4):
+            room = device.empty((size + 32,), "float32")
+            room[...] = 7
+            y = room[16 + offset : 16 + offset + size].reshape(problem.shape.y_shape)
+            plan.run(x, plan.prepare(w), y)
+            assert (room[: 16 + offset] == 7).all()
+            assert (room[16 + offset + size :] == 7).all()
+            answers.append(y.copy())
+    assert all(np.array_equal(answers[0], other) for other in answers[1:])

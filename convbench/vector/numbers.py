@@ -168,6 +168,11 @@ class Pointer:
         builder = self.code.builder
         return Pointer(self.code, builder.gep(self.value, [self.code.integer(offset)], source_etype=BYTE))
 
+    @property
+    def address(self) -> Index:
+        """The address as an integer."""
+        return Index(self.code, self.code.builder.ptrtoint(self.value, INT))
+
     def __sub__(self, offset: Number) -> Pointer:
         return self + (-offset if isinstance(offset, int) else 0 - offset)
 

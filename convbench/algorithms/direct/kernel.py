@@ -22,7 +22,7 @@ FIELDS = (
     "image_bytes", "group_bytes", "plane_bytes", "row_bytes",  # of x; row_bytes: from a row of taps to the next
     "channels", "chunk", "filters", "panel_bytes", "filter_bytes",  # of a group; filter_bytes: a channel's in a panel
     "out_rows", "out_columns", "strip_rows", "pixels", "out_image_bytes", "out_channel_bytes",
-    "block_bytes", "scratch_bytes", "nowhere_at",
+    "block_bytes", "scratch_bytes", "nowhere_at", "past",
 )  # fmt: skip
 PHASES = ("products", "output")
 ROW_BYTES, COLUMN_BYTES = 24, 16  # of an entry in the tables
@@ -71,6 +71,7 @@ def convolve(
                     )  # fmt: skip
         with clock.phase(1):
             _write(code, f, m, blocks, (n, group, panel, begin, pixels))
+    code.fence()
 
 
 def _write(code: Code, f: Fields, m: Pointer, blocks: int, where: tuple[Index, Index, Index, Index, Index]) -> None:
@@ -80,8 +81,9 @@ def _write(code: Code, f: Fields, m: Pointer, blocks: int, where: tuple[Index, I
         number = panel * (blocks * BLOCK) + block * BLOCK
         output = f.pointer("y") + n * f.out_image_bytes + (group * f.filters + number) * f.out_channel_bytes + begin * 4
         scatter(
-            code, m + f.block_bytes * block, output, f.out_channel_bytes, f.filters - number, pixels, m + f.nowhere_at
-        )
+            code, m + f.block_bytes * block, output, f.out_channel_bytes, f.filters - number, pixels, m + f.nowhere_at,
+            f.past,
+        )  # fmt: skip
 
 
 def row(

@@ -15,6 +15,7 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.compiled import blocks_together, pack, plan_of
 from convbench.algorithms.direct.kernel import FIELDS, PHASES, convolve
 from convbench.algorithms.direct.rows import Axis, cut
+from convbench.algorithms.fused.lines import past_caches
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
@@ -104,6 +105,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
         "out_rows": chosen.strips if chosen.pointwise else s.p, "out_columns": chosen.row_pixels, "pixels": s.p * s.q,
         "strip_rows": chosen.strip_rows, "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
         "block_bytes": block_bytes, "scratch_bytes": scratch_bytes, "nowhere_at": nowhere_at,
+        "past": past_caches(s, device),
     }  # fmt: skip
     runs = () if chosen.pointwise else cut(columns, most_pixels(target, chosen.blocks))
     parameters = (runs, s.s, (4 * s.stride[1], 4 * s.dilation[1]), chosen.blocks, s.r > 1)

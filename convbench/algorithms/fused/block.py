@@ -26,6 +26,7 @@ FIELDS = (
     "slab_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
     "short_rows", "short_columns",  # 1: the last row (column) of tiles has fewer outputs
     "m_plane_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",
+    "past",  # 1: y is too large for the caches
     "clocks",  # where each thread counts the cycles of its PHASES, 64 bytes apart
 )  # fmt: skip
 PHASES = ("input transform", "products", "output transform")

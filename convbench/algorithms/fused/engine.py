@@ -48,6 +48,7 @@ def convolve(
                         transform_input(program, code, tile, lanes, streams, f, block, item)
             for number in code.range(f.panels):
                 finish_panel(program, code, tile, f, block, group * f.panels + number, clock)
+        code.fence()
         return
     for number in code.range(f.blocks):
         block = Block(code, f, number, f.pointer("v"), scratch)
@@ -56,6 +57,7 @@ def convolve(
             transform_input(program, code, tile, lanes, streams, f, block, item)
         with shared_out(code, counters + TICKETS, panels) as item:
             finish_panel(program, code, tile, f, block, item, clock)
+    code.fence()
 
 
 def transform_input(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from convbench.algorithms.unit import UnitAxis
+from convbench.devices.base import Device
+from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
 from convbench.vector.product import BLOCK, LINE
@@ -117,10 +121,20 @@ def strided(code: Code, place: Pointer, start: Index, size: Index, step: int) ->
     return Reach(code, start, size, step).load(place)
 
 
+def past_caches(s: ConvShape, device: Device) -> int:
+    """1 where y is too large for the caches, else 0: the last argument of scatter."""
+    return int(4 * prod(s.y_shape) > device.cache_bytes)
+
+
 def scatter(
-    code: Code, lines: Pointer, output: Pointer, channel: Index, channels: Index, pixels: Index, nowhere: Pointer
-) -> None:
-    """Lines of 16 channels into the channels' planes, pixels next to each other; channels beyond the last: nowhere."""
+    code: Code, lines: Pointer, output: Pointer, channel: Index, channels: Index, pixels: Index, nowhere: Pointer,
+    past: Index,
+) -> None:  # fmt: skip
+    """Lines of 16 channels into the channels' planes, pixels next to each other; channels beyond the last: nowhere.
+
+    past: 1 where the planes are too large for the caches. Where a vector is a whole cache line of theirs it then goes
+    past the caches: else each line would be read before it is written. A fence must follow.
+    """
     lanes = code.lanes
     for group in range(BLOCK // lanes):
         targets = []
@@ -131,10 +145,22 @@ def scatter(
             targets.append(Pointer(code, place))
         source = lines + group * code.bytes
         whole = pixels - pixels % lanes
-        for p in code.range(0, whole, lanes):
-            vectors = [(source + (p + i) * LINE).load() for i in range(lanes)]
-            for target, vector in zip(targets, code.transpose(vectors), strict=True):
-                (target + p * 4).store(vector)
+
+        def write(
+            low: Index | int, high: Index, streams: bool, source: Pointer = source, targets: list[Pointer] = targets
+        ) -> None:
+            for p in code.range(low, high, lanes):
+                vectors = [(source + (p + i) * LINE).load() for i in range(lanes)]
+                for target, vector in zip(targets, code.transpose(vectors), strict=True):
+                    place = target + p * 4
+                    (place.stream if streams else place.store)(vector)
+
+        streamed = code.index(0)
+        if lanes == BLOCK:
+            is_line = (output.address % LINE + channel % LINE).is_equal(0)
+            streamed = code.choose(code.builder.and_(is_line, past.is_equal(1)), whole, 0)
+            write(0, streamed, True)
+        write(streamed, whole, False)
         with code.when(whole < pixels):
             mask = code.within(0, pixels - whole)
             vectors = [(source + (whole + i) * LINE).load() for i in range(lanes)]

@@ -108,11 +108,11 @@ class _Panel:
                     for of_whole, of_short, columns in ((1, 0, whole), (2, 3, short))
                 )
                 code.call(
-                    self.program.function("ppiiiippiip", backward_rows, tile),
+                    self.program.function("ppiiiippiipi", backward_rows, tile),
                     t + left * each, t + right * each, whole, short,
                     code.least(tile.y.outputs, f.out_rows - top), f.out_columns,
                     block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
-                    f.filters - self.number * BLOCK, block.scratch + f.nowhere_at,
+                    f.filters - self.number * BLOCK, block.scratch + f.nowhere_at, f.past,
                 )  # fmt: skip
 
 

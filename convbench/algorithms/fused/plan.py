@@ -10,7 +10,7 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.engine import convolve
-from convbench.algorithms.fused.lines import LANE_FIELDS, longest_run
+from convbench.algorithms.fused.lines import LANE_FIELDS, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
@@ -70,6 +70,7 @@ def sizes(
         "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
         "m_plane_bytes": m_plane, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
+        "past": past_caches(s, device),
     }  # fmt: skip
 
 

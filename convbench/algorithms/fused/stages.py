@@ -177,9 +177,9 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
 
     Arguments: tiles' rows as backward_column left them, in two places, how many in each, output rows, output columns,
     room for pixels, output (first channel, first row), bytes from channel to channel, channels, where to put what has
-    no channel.
+    no channel, past as of scatter.
     """
-    first, second, firsts, seconds, rows, columns, room, output, channel, channels, nowhere = code.arguments
+    first, second, firsts, seconds, rows, columns, room, output, channel, channels, nowhere, past = code.arguments
     y, x = tile.y, tile.x
     for i in code.range(rows):
         for source, tiles, before in ((first, firsts, 0), (second, seconds, firsts)):
@@ -192,4 +192,4 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
                     into = room + (i * columns + (t + before) * x.outputs) * LINE + part * code.bytes
                     for k, value in enumerate(x.result(values[: x.reals], pairs)):
                         (into + k * LINE).store(known(value, code))
-    scatter(code, room, output, channel, channels, rows * columns, nowhere)
+    scatter(code, room, output, channel, channels, rows * columns, nowhere, past)

@@ -25,7 +25,7 @@ FIELDS = (
     "pad", "pad_columns",
     "channels", "chunk", "taps", "filters", "panel_bytes", "filter_bytes",
     "line_bytes", "phase_bytes", "channel_bytes", "pitch",  # of the rows; of A
-    "out_image_bytes", "out_channel_bytes", "block_bytes", "scratch_bytes", "a_at", "m_at", "nowhere_at",
+    "out_image_bytes", "out_channel_bytes", "block_bytes", "scratch_bytes", "a_at", "m_at", "nowhere_at", "past",
 )  # fmt: skip
 PHASES = ("gather", "products", "output")
 
@@ -75,17 +75,19 @@ def convolve(program: Program, code: Code, phases: tuple[int, ...], step: int, b
                 number = panel.first_panel * (blocks * BLOCK) + i * BLOCK
                 channel = panel.group * f.filters + number
                 code.call(
-                    program.function("ppiiip", write),
+                    program.function("ppiiipi", write),
                     m + i * f.block_bytes,
                     f.pointer("y") + panel.image * f.out_image_bytes + channel * f.out_channel_bytes + panel.begin * 4,
                     f.out_channel_bytes, f.filters - number, panel.pixels, scratch + f.nowhere_at,
+                    f.past,
                 )  # fmt: skip
+    code.fence()
 
 
 def write(program: Program, code: Code) -> None:
     """Pixels of 16 channels to the channels' planes; arguments as of scatter."""
-    lines, output, channel, channels, pixels, nowhere = code.arguments
-    scatter(code, lines, output, channel, channels, pixels, nowhere)
+    lines, output, channel, channels, pixels, nowhere, past = code.arguments
+    scatter(code, lines, output, channel, channels, pixels, nowhere, past)
 
 
 def gather(

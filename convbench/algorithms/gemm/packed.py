@@ -8,6 +8,7 @@ from math import gcd
 
 from convbench.algorithms.base import Plan
 from convbench.algorithms.compiled import blocks_together, pack, plan_of
+from convbench.algorithms.fused.lines import past_caches
 from convbench.algorithms.gemm.kernel import FIELDS, PHASES, convolve
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -116,6 +117,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
         "channels": channels, "chunk": chosen.chunk, "taps": taps, "filters": filters,
         "panel_bytes": 4 * channels * taps * width, "filter_bytes": 4 * taps * width,
         "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
+        "past": past_caches(s, device),
     }  # fmt: skip
     return plan_of(
         device, FIELDS, values | buffers, PHASES,
