@@ -35,13 +35,13 @@ results: $(VENV)/.torch
 	$(BIN)/convbench run --budget 1 --out $(RESULTS)/batch1.csv
 	$(BIN)/convbench report $(RESULTS)/batch1.csv --out $(RESULTS)/charts
 
-# Ours against PyTorch on the CPU, batches 1, 16 and 64: layer by layer, and the convolutions in sequence. NET=vgg16,resnet50
-# measures other layer sets; BENCH passes more options (--help of convbench.bench_cpu).
 # The rival's version, so that figures can be repeated.
 TORCH ?= 2.13.0
 
 torch: $(VENV)/.torch
 
+# Ours against PyTorch on the CPU, batches 1, 16 and 64: layer by layer, and the convolutions in sequence. NET=vgg16,resnet50
+# measures other layer sets; BENCH passes more options (--help of convbench.bench_cpu).
 bench-cpu: $(VENV)/.torch
 	$(BIN)/python -m convbench.bench_cpu --out $(RESULTS)/bench-cpu $(if $(NET),--net $(NET)) $(BENCH)
 

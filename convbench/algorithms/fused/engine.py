@@ -61,15 +61,9 @@ def convolve(
 
 
 def transform_input(
-    program: Program,
-    code: Code,
-    tile: Tile,
-    lanes: tuple[int, int, bool],
-    streams: bool,
-    f: Fields,
-    block: Block,
+    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], streams: bool, f: Fields, block: Block,
     item: Index,
-) -> None:
+) -> None:  # fmt: skip
     """One image's 16 channels, from x to V."""
     inputs = f.groups * f.blocks_of_channels
     n, channels = item // inputs, item % inputs
