@@ -1,25 +1,19 @@
-"""The language of vector kernels against NumPy, on every kind of register this CPU has; compiled for others besides."""
+"""The language of vector kernels against NumPy, on every kind of register this CPU has."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from convbench.algorithms.fused.dft import Dft
-from convbench.algorithms.fused.engine import convolve
-from convbench.algorithms.fused.stages import Tile
-from convbench.algorithms.fused.toom import Toom
-from convbench.algorithms.gemm.stream import multiply, stream
-from convbench.vector.build import Program, address_of, compiled, optimised
+from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Mask
-from convbench.vector.peak import multiply_add_peak, multiply_adds
-from convbench.vector.product import BLOCK, PANEL, cut_rows, most_rows, panel, product
+from convbench.vector.peak import multiply_add_peak
+from convbench.vector.product import BLOCK, PANEL, cut_rows, panel
 from convbench.vector.target import Target, host
 from convbench.vector.team import TICKETS, Fields, runner, shared_out
 
@@ -45,8 +39,6 @@ def here() -> dict[str, Target]:
 
 RUNNABLE = here()
 EVERYWHERE = pytest.mark.parametrize("target", RUNNABLE.values(), ids=list(RUNNABLE))
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
-ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
 
 
 def run(target: Target, arguments: str, write: Callable[..., None], values: list[Any], *parameters: Any) -> None:
@@ -264,59 +256,3 @@ def test_products_of_any_size(target: Target, rows: int, depth: int) -> None:
 
 def test_a_peak_is_a_number() -> None:
     assert 1e8 < multiply_add_peak(1, seconds=0.0) < 1e13
-
-
-# Other CPUs
-
-
-def kernels() -> Iterator[Any]:
-    toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
-    yield "pi", convolve, (Tile(dft, toom), (4, 4, False), False, True, True)
-    yield PANEL, panel, ()
-    yield "pi", stream, (0,)
-    yield "pi", stream, (1,)
-    yield "pi", multiply_adds, ()
-
-
-@ON_X86
-@EACH_TARGET
-def test_kernels_compile_for_cpus_that_are_not_here(target: Target) -> None:
-    starts = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86\x00\x00")  # Linux, macOS, Windows
-    for arguments, write, parameters in kernels():
-        assert compiled(arguments, write, parameters, target)[:4] in starts
-
-
-def loops(target: Target, arguments: str, write: Callable[..., None], *parameters: Any) -> list[str]:
-    """The assembly of the innermost loops that multiply."""
-    machine, module = optimised(arguments, write, parameters, target)
-    blocks = re.split(r"\n(?=\.L\w+:)", machine.emit_assembly(module))
-    found = []
-    for block in blocks:
-        label = block.partition(":")[0].strip()
-        end = re.search(rf"\n\tj\w+\t{re.escape(label)}\b", block)
-        if end and re.search(r"\tv?f?m(add|ul)\w*ps", block[: end.end()]):
-            found.append(block[: end.end()])
-    return found
-
-
-@ON_X86
-@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
-def test_sums_stay_in_registers(name: str) -> None:
-    """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
-    target = TARGETS[name]
-    rows, each = most_rows(target), BLOCK // target.lanes
-    (loop,) = loops(target, "pippiipipi", product, rows)
-    assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
-    assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each
-    assert ("zmm" in loop) == (target.lanes == 16)
-    for count, panels in ((1, 4), (most_rows(target), 1)):
-        (loop,) = loops(target, "ppipipi", multiply, count, panels, 1)
-        assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
-
-
-def test_what_registers_hold() -> None:
-    assert {name: (t.lanes, most_rows(t)) for name, t in TARGETS.items()} == {
-        "nehalem": (4, 3), "haswell": (8, 6), "znver3": (8, 6), "skylake-avx512": (16, 28), "znver4": (16, 28),
-    }  # fmt: skip
-    assert Target("x", "+neon").sums == 28
-    assert isinstance(host().lanes, int)

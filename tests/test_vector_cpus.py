@@ -1,0 +1,76 @@
+"""Vector code compiled for CPUs that are not here: sums stay in registers, multiply-adds are one instruction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from test_vector import IS_X86, TARGETS
+
+from convbench.algorithms.fused.dft import Dft
+from convbench.algorithms.fused.engine import convolve
+from convbench.algorithms.fused.stages import Tile
+from convbench.algorithms.fused.toom import Toom
+from convbench.algorithms.gemm.stream import multiply, stream
+from convbench.vector.build import compiled, optimised
+from convbench.vector.peak import multiply_adds
+from convbench.vector.product import BLOCK, PANEL, most_rows, panel, product
+from convbench.vector.target import Target, host
+
+EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
+
+
+def kernels() -> Iterator[Any]:
+    toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
+    yield "pi", convolve, (Tile(dft, toom), (4, 4, False), False, True, True)
+    yield PANEL, panel, ()
+    yield "pi", stream, (0,)
+    yield "pi", stream, (1,)
+    yield "pi", multiply_adds, ()
+
+
+@ON_X86
+@EACH_TARGET
+def test_kernels_compile_for_cpus_that_are_not_here(target: Target) -> None:
+    starts = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86\x00\x00")  # Linux, macOS, Windows
+    for arguments, write, parameters in kernels():
+        assert compiled(arguments, write, parameters, target)[:4] in starts
+
+
+def loops(target: Target, arguments: str, write: Callable[..., None], *parameters: Any) -> list[str]:
+    """The assembly of the innermost loops that multiply."""
+    machine, module = optimised(arguments, write, parameters, target)
+    blocks = re.split(r"\n(?=\.L\w+:)", machine.emit_assembly(module))
+    found = []
+    for block in blocks:
+        label = block.partition(":")[0].strip()
+        end = re.search(rf"\n\tj\w+\t{re.escape(label)}\b", block)
+        if end and re.search(r"\tv?f?m(add|ul)\w*ps", block[: end.end()]):
+            found.append(block[: end.end()])
+    return found
+
+
+@ON_X86
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
+def test_sums_stay_in_registers(name: str) -> None:
+    """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
+    target = TARGETS[name]
+    rows, each = most_rows(target), BLOCK // target.lanes
+    (loop,) = loops(target, "pippiipipi", product, rows)
+    assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+    assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each
+    assert ("zmm" in loop) == (target.lanes == 16)
+    for count, panels in ((1, 4), (most_rows(target), 1)):
+        (loop,) = loops(target, "ppipipi", multiply, count, panels, 1)
+        assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+
+
+def test_what_registers_hold() -> None:
+    assert {name: (t.lanes, most_rows(t)) for name, t in TARGETS.items()} == {
+        "nehalem": (4, 3), "haswell": (8, 6), "znver3": (8, 6), "skylake-avx512": (16, 28), "znver4": (16, 28),
+    }  # fmt: skip
+    assert Target("x", "+neon").sums == 28
+    assert isinstance(host().lanes, int)
