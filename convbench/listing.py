@@ -145,7 +145,7 @@ def explain(algorithm: Algorithm, problem: Problem, device: Device) -> tuple[str
     case = Case(algorithm, problem)
     if device.kind not in algorithm.on:
         return "", f"not on the {device.kind}"
-    if reason := algorithm.refuses(problem):
+    if reason := algorithm.refusal(problem, device.kind):
         return "", f"unsupported: {reason}"
 
     def plan() -> None:

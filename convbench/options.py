@@ -27,7 +27,9 @@ Algos = Annotated[str, typer.Option("--algo", help="Names, families, comma lists
 NetName = Annotated[str, typer.Option("--net", help="A built-in layer set, or the path of a .toml file.")]
 DeviceKind = Annotated[str, typer.Option("--device", help="[b]cpu[/b], [b]cuda[/b], or auto: CUDA where it works.")]
 Threads = Annotated[int, typer.Option(min=0, max=4096, help="CPU threads; 0: one a physical core.")]
-PrecisionName = Annotated[str, typer.Option("--precision", help="[b]float32[/b] or [b]float64[/b].")]
+PrecisionName = Annotated[
+    str, typer.Option("--precision", help="[b]float32[/b], [b]float64[/b]; on a GPU also [b]tf32[/b], [b]float16[/b].")
+]
 Plugins = Annotated[list[str] | None, typer.Option("--plugin", help="A .py file with ALGORITHMS; may be repeated.")]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of the random operands; default: a fresh one.")]
 

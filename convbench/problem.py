@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Precision:
-    """A number format: NumPy's name of it, its bytes, its C type, and the largest relative L2 error we accept."""
+    """How numbers are kept and multiplied.
+
+    storage is NumPy's name of the arrays' type, c_type its name in CUDA C++ (float16 as its 16 bits: a kernel converts
+    by the wrappers of devices/ptx.cuh), tolerance the largest relative L2 error we accept.
+    """
 
     name: str
+    storage: str
     bytes: int
     c_type: str
     tolerance: float
@@ -25,7 +30,17 @@ class Precision:
 
 # float32: honest single precision stays below 7e-6 here, half precision inside shows as 3e-4.
 # float64: the reference has the same rounding, so only gross mistakes can show; Winograd reaches 1e-14.
-PRECISIONS = {p.name: p for p in (Precision("float32", 4, "float", 1e-5), Precision("float64", 8, "double", 1e-12))}
+# tf32: float32 arrays, but products may take operands rounded to 10 bits of mantissa, as tensor cores do; float16
+# has as many, and so the same bound.
+PRECISIONS = {
+    p.name: p
+    for p in (
+        Precision("float32", "float32", 4, "float", 1e-5),
+        Precision("float64", "float64", 8, "double", 1e-12),
+        Precision("tf32", "float32", 4, "float", 1e-3),
+        Precision("float16", "float16", 2, "unsigned short", 1e-3),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,11 @@ class Problem:
         return PRECISIONS[self.precision]
 
     @property
+    def storage(self) -> str:
+        """NumPy's name of the type of x, w and y."""
+        return self.number.storage
+
+    @property
     def bytes_min(self) -> int:
         """Bytes of x, w and y, each moved once."""
         return self.shape.elements * self.number.bytes
@@ -64,4 +84,4 @@ class Problem:
         x = rng.standard_normal(s.x_shape, dtype=np.float32)
         w = rng.standard_normal(s.w_shape, dtype=np.float32)
         w *= np.float32(1 / np.sqrt(w[0].size))
-        return x.astype(self.precision, copy=False), w.astype(self.precision, copy=False)
+        return x.astype(self.storage, copy=False), w.astype(self.storage, copy=False)

@@ -44,6 +44,7 @@ class FakeDevice:
     caches: tuple[str, ...] = ("hot", "cold")
     cache_bytes: int = 1 << 20
     core_cache_bytes: int = 1 << 18
+    capability: int = 0
     clock: float = 0.0
     log: list[tuple[str, float]] = field(default_factory=list)  # (algorithm, seconds it took) of each call
 

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from convbench.devices.base import Call, NoDevice
-from convbench.devices.cuda import Cuda, counting_hook, cuda_device
+from convbench.devices.cuda import Cuda, cuda_device
+from convbench.devices.cupy_parts import counting_hook
 from convbench.devices.launches import (
     ENQUEUE_GUESS_S,
     HOT_LEAST_S,

@@ -6,40 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda_devices import ArrayDevice
 
 from convbench.algorithms.direct import blocked
 from convbench.algorithms.gemm import panel
 from convbench.problem import Problem
 from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
-
-
-class CupyRules:
-    """NumPy, but matmul(out=...) as narrow as CuPy's: exactly that shape and type."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
-        product = np.matmul(a, b)
-        assert out.shape == product.shape
-        assert out.dtype == product.dtype
-        out[...] = product
-        return out
-
-
-class ArrayDevice:
-    """A device for CUDA plans that are array code."""
-
-    kind, threads = "cuda", 1
-
-    def __init__(self, cache_bytes: int) -> None:
-        self.xp: Any = CupyRules()
-        self.cache_bytes = cache_bytes
-
-    def empty(self, shape: tuple[int, ...], precision: str) -> Any:
-        return np.full(shape, np.nan, precision)
-
 
 ODD = (
     "n2c3h7w9k5r3s2",

@@ -53,6 +53,7 @@ class Plan:
     foreign: Foreign | None = None
 
 
+USUAL_PRECISIONS = ("float32", "float64")
 PlanFunction = Callable[[Problem, Device], Plan]
 
 
@@ -65,8 +66,9 @@ class Algorithm:
     """An algorithm by name, `family.variant`.
 
     on maps a device kind ("cpu", "cuda") to its plan function; refuses(problem) is a reason in words, or None;
+    precisions maps a device kind to the precisions its code computes in, where those are not float32 and float64;
     tolerance maps a precision to the error it is allowed where that is not the usual one; summary is one line for
-    `list`.
+    `list`, and needs maps a device kind to what its code wants beyond the device itself.
     """
 
     name: str
@@ -74,11 +76,23 @@ class Algorithm:
     refuses: Callable[[Problem], str | None] = _takes_everything
     tolerance: Mapping[str, float] = field(default_factory=dict)
     summary: str = ""
+    precisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def family(self) -> str:
         """The part of the name before the first dot."""
         return self.name.partition(".")[0]
+
+    def precisions_on(self, kind: str) -> tuple[str, ...]:
+        """What it computes in on a device of this kind."""
+        return self.precisions.get(kind, USUAL_PRECISIONS)
+
+    def refusal(self, problem: Problem, kind: str) -> str | None:
+        """Why it does not take a problem on a device of this kind, in words, or None."""
+        if problem.precision not in (known := self.precisions_on(kind)):
+            return f"{self.name} has no {problem.precision} on the {kind}, only {', '.join(known)}"
+        return self.refuses(problem)
 
     def tolerance_for(self, problem: Problem) -> float:
         """The largest relative L2 error that counts as right."""

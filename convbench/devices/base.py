@@ -36,6 +36,7 @@ class Device(Protocol):
     caches: tuple[str, ...]  # cache states it can time in; the first is the default
     cache_bytes: int  # the last-level cache
     core_cache_bytes: int  # the cache one core has to itself (0 on a GPU)
+    capability: int  # a GPU's compute capability, 90 for 9.0; 0 on a CPU
 
     def now(self) -> float:
         """Seconds on the clock that budgets are kept by."""
@@ -86,7 +87,10 @@ class Device(Protocol):
         ...
 
     def matmul(self, a: Any, b: Any, out: Any) -> Any:
-        """out[i] = a[i] b[i] for stacks of matrices [i, rows, columns]; a may be one matrix for all i."""
+        """out[i] = a[i] b[i] for stacks of matrices [i, rows, columns]; a may be one matrix for all i.
+
+        float16 operands may have a float32 `out`, and are then summed in float32 (on a GPU by its tensor cores).
+        """
         ...
 
     def rfft2(self, array: Any, size: tuple[int, int]) -> Any:

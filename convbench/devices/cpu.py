@@ -42,6 +42,7 @@ class Cpu:
         self.hardware = cpu_name()
         self.cache_bytes = last_level_cache()
         self.core_cache_bytes = core_cache()
+        self.capability = 0
         self._limit_threads()
 
     def _limit_threads(self) -> None:

@@ -12,24 +12,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
+from convbench.devices.cupy_parts import CupyLaunches, counting_hook
 from convbench.devices.launches import ENQUEUE_GUESS_S, LiveBytes, timed, timed_hot
 from convbench.devices.nvml import open_nvml
-from convbench.problem import Problem
+from convbench.problem import PRECISIONS, Problem
 
 PEAK_SIZE = 4096  # rows and columns of the matrix product that stands for the peak
 PEAK_SECONDS = 0.5  # for each ceiling
 JOULE_SECONDS = 0.5  # NVML counts energy about every 100 ms
 COPY_BYTES = 1 << 30  # of the copy that stands for the bandwidth, where the memory has room
-SPIN_HZ = 2e9  # about the clock of any GPU; the spin is lengthened where it proves too short
 COMPLEX = {"float32": "complex64", "float64": "complex128"}
-
-SPIN_SOURCE = """
-extern "C" __global__ void spin(long long cycles) {
-  const long long begin = clock64();
-  while (clock64() - begin < cycles) {}
-}
-"""
 
 
 def cuda_device(threads: int) -> Cuda:
@@ -78,8 +72,15 @@ class Cuda:
         self.hardware = cupy.cuda.runtime.getDeviceProperties(gpu.id)["name"].decode()
         self.cache_bytes = int(gpu.attributes["L2CacheSize"])
         self.core_cache_bytes = 0
+        self.capability = int(gpu.compute_capability)
         self._nvml = open_nvml(gpu.pci_bus_id)
         self._enqueue_s: WeakKeyDictionary[Call, float] = WeakKeyDictionary()
+
+    @cached_property
+    def _products(self) -> Products:
+        from cupy_backends.cuda.libs.cublas import gemmStridedBatchedEx
+
+        return Products(gemmStridedBatchedEx, self.xp.cuda.device.get_cublas_handle())
 
     @cached_property
     def _launches(self) -> CupyLaunches:
@@ -122,13 +123,13 @@ class Cuda:
                 gc.enable()
 
     def flops_peak(self, precision: str) -> float:
-        """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices by cuBLAS, without TF32."""
+        """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices by cuBLAS, in this arithmetic."""
         import numpy as np
 
         values = np.random.default_rng(0).standard_normal((PEAK_SIZE, PEAK_SIZE), np.float32)
-        a = self.put(values.astype(precision))  # random, as zeros take less power and so clock higher
+        a = self.put(values.astype(PRECISIONS[precision].storage))  # random: zeros take less power and so clock higher
         out = self.xp.empty_like(a)
-        return 2 * PEAK_SIZE**3 / self._best(lambda: self.xp.matmul(a, a, out=out))
+        return 2 * PEAK_SIZE**3 / self._best(lambda: self._products(a, a, out, tf32=precision == "tf32"))
 
     def multiply_add_peak(self, precision: str) -> None:
         """Not known apart from `flops_peak`."""
@@ -178,7 +179,7 @@ class Cuda:
 
     def matmul(self, a: Any, b: Any, out: Any) -> Any:
         """cuBLAS, one batched call."""
-        return self.xp.matmul(a, b, out=out)
+        return self._products(a, b, out)
 
     def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
         """cuFFT. An axis of one point is left out: its transform is the identity."""
@@ -225,61 +226,6 @@ class Cuda:
     def warnings(self) -> Iterable[str]:
         """Slowed clocks and other processes, where NVML tells."""
         return self._nvml.warnings()
-
-
-class CupyLaunches:
-    """The primitives of launches.py on CuPy's current stream."""
-
-    def __init__(self, cupy: Any, flush_bytes: int) -> None:
-        import numpy
-
-        self._scratch = cupy.empty(flush_bytes, cupy.uint8)
-        self._begin, self._end = cupy.cuda.Event(), cupy.cuda.Event()
-        self._elapsed_ms = cupy.cuda.get_elapsed_time
-        self._spin = cupy.RawModule(code=SPIN_SOURCE, backend="nvrtc").get_function("spin")
-        self._int64 = numpy.int64  # CuPy passes a kernel's number in its NumPy type
-        self.clock = time.perf_counter
-        self.spin(0)  # compiled now, not inside a sample
-
-    def flush(self) -> None:
-        """Write all of a buffer of twice the L2 cache."""
-        self._scratch.data.memset_async(0, self._scratch.nbytes)
-
-    def spin(self, seconds: float) -> None:
-        """One thread that counts clock cycles, which go on whatever else happens: it always ends."""
-        self._spin((1,), (1,), (self._int64(seconds * SPIN_HZ),))
-
-    def start(self) -> None:
-        """Record the first event."""
-        self._begin.record()
-
-    def stop(self) -> None:
-        """Record the second event."""
-        self._end.record()
-
-    def started(self) -> bool:
-        """Ask the first event, without waiting."""
-        return bool(self._begin.done)
-
-    def elapsed(self) -> float:
-        """Wait for the second event; the GPU's own clock between the two, about 0.5 us fine."""
-        self._end.synchronize()
-        return float(self._elapsed_ms(self._begin, self._end)) * 1e-3
-
-
-def counting_hook(base: Any, live: LiveBytes) -> Any:
-    """A hook for CuPy's memory pool (`base` is cupy.cuda.MemoryHook) that keeps account in `live`."""
-
-    class CountingHook(base):
-        name = "convbench"
-
-        def malloc_postprocess(self, **facts: int) -> None:
-            live.took(facts["mem_ptr"], facts["size"])
-
-        def free_postprocess(self, **facts: int) -> None:
-            live.gave(facts["mem_ptr"])
-
-    return CountingHook()
 
 
 def versions() -> dict[str, str]:

@@ -124,7 +124,7 @@ def _open(case: Case, data: Operands, device: Device, cache: str, weigh: bool) -
     algorithm, problem = case.algorithm, data.problem
     if device.kind not in algorithm.on:
         raise Unsupported(f"{algorithm.name} has no code for the {device.kind}, only for {', '.join(algorithm.on)}")
-    if reason := algorithm.refuses(problem):
+    if reason := algorithm.refusal(problem, device.kind):
         raise Unsupported(reason)
 
     begin = device.now()
@@ -134,7 +134,7 @@ def _open(case: Case, data: Operands, device: Device, cache: str, weigh: bool) -
     prepared, case.prepare_s = _prepare(plan, data.w, device)
     case.prepared_bytes = held_bytes(prepared, data.w)
 
-    y = device.empty(problem.shape.y_shape, problem.precision)
+    y = device.empty(problem.shape.y_shape, problem.storage)
     begin = device.now()
     poison(y)
     answer(plan, data.x, prepared, y)
@@ -224,13 +224,13 @@ def _spread_over_copies(case: Case, plan: Plan, data: Operands, device: Device) 
     """Cold cache on a CPU: calls rotate over copies of all operands, twice the last-level cache in all."""
     held = data.problem.bytes_min + (case.prepared_bytes or 0)
     for _ in range(min(1000, -(-2 * device.cache_bytes // held))):
-        y = device.empty(data.problem.shape.y_shape, data.problem.precision)
+        y = device.empty(data.problem.shape.y_shape, data.problem.storage)
         case.calls.append(timed_call(plan, device.put(data.x), plan.prepare(device.put(data.w)), y))
 
 
 def _weigh(algorithm: Algorithm, data: Operands, device: Device) -> int:
     """Peak bytes of a second plan, from planning to the end of a call, beyond x, w and y."""
-    y = device.empty(data.problem.shape.y_shape, data.problem.precision)
+    y = device.empty(data.problem.shape.y_shape, data.problem.storage)
 
     def whole() -> None:
         plan = _plan(algorithm, data.problem, device)
