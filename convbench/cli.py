@@ -25,6 +25,7 @@ from convbench.options import (
     UserError,
     check_device,
     check_precision,
+    check_some_compute_in,
     chosen_algorithms,
     chosen_device,
     chosen_layers,
@@ -119,6 +120,7 @@ def run(
             raise UserError(
                 f"--cache {cache} is not one of {', '.join(bench.caches)} on the {bench.site.facts['device']}"
             )
+        check_some_compute_in(precision, algorithms, bench.site.facts["device"])
         kept = cache or bench.caches[0]
         request = Request(
             name, layers, algorithms, batch, precision, kept, Budget(budget, energy), seed, run_name(), phases

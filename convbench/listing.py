@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from convbench.algorithms.base import USUAL_PRECISIONS, Algorithm
+from convbench.algorithms.base import Algorithm
 from convbench.console import make_console
 from convbench.devices.base import Device
 from convbench.layers import Layer
-from convbench.problem import PRECISIONS, Problem
+from convbench.problem import PRECISIONS, USUAL_PRECISIONS, Problem
 from convbench.shapes import ConvShape
 from convbench.units import size
 
