@@ -364,6 +364,28 @@ def test_verify_without_random_shapes() -> None:
     assert (done.code, done.out.strip().splitlines()[-1]) == (0, "1 ok")
 
 
+def test_interrupted_verification_shows_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convbench import verify
+
+    opened = verify.open_case
+    count = 0
+
+    def stops(*words: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return opened(*words, **named)
+
+    monkeypatch.setattr(verify, "open_case", stops)
+    done = convbench(
+        "verify", "--device", "cpu", "--shapes", "4", "--layer", "fc8", "--algo", "gemm.im2col", "--seed", "1"
+    )
+    assert done.code == 130
+    assert "1/1" in done.out
+    assert "interrupted: of 5 cases 2 were checked" in done.out
+
+
 def test_writing_into_a_closed_pipe_is_quiet() -> None:
     script = f"{sys.executable} -m convbench info all | head -n 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], capture_output=True, text=True, check=False)
