@@ -366,9 +366,8 @@ def test_verify_without_random_shapes() -> None:
 
 
 def test_interrupted_verification_shows_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from convbench import verify
+    from convbench.measure.case import open_case
 
-    opened = verify.open_case
     count = 0
 
     def stops(*words: Any, **named: Any) -> Any:
@@ -376,9 +375,9 @@ def test_interrupted_verification_shows_what_it_has(monkeypatch: pytest.MonkeyPa
         count += 1
         if count == 3:
             raise KeyboardInterrupt
-        return opened(*words, **named)
+        return open_case(*words, **named)
 
-    monkeypatch.setattr(verify, "open_case", stops)
+    monkeypatch.setattr("convbench.verify.open_case", stops)
     done = convbench(
         "verify", "--device", "cpu", "--shapes", "4", "--layer", "fc8", "--algo", "gemm.im2col", "--seed", "1"
     )
