@@ -60,7 +60,12 @@ CUDA_HOST_PLAIN inline void on_signal(int number, siginfo_t* info, void*) {
                      : number == SIGFPE  ? "integer division by zero"
                      : number == SIGILL  ? "trap"
                                          : "invalid memory access";
-  CUDA_HOST_FAIL("%s in " CUDA_HOST_THREAD, what, CUDA_HOST_THREAD_VALUES);
+  const char* address = (const char*)machine.fault[0];
+  const bool dynamic = address >= machine.arena.shared_end && address < machine.arena.shared_end + GUARD;
+  char where[80] = "";
+  if (dynamic)
+    sprintf(where, ", byte %ld of %u of dynamic shared memory,", (long)(address - machine.dynamic), machine.dynamic_bytes);
+  CUDA_HOST_FAIL("%s%s in " CUDA_HOST_THREAD, what, where, CUDA_HOST_THREAD_VALUES);
 }
 
 // Signal handlers for the time of a launch. The watchdog counts this process's own CPU time, so a busy machine is no reason.

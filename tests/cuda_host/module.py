@@ -19,7 +19,7 @@ HEADERS = Path(__file__).parent
 # Compiled kernels are shared by the workers of a test run, and by runs: the key is all that decides.
 CACHE = Path(tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}" / "cuda_host"
 FLAGS = (
-    "-std=c++17", "-O1", "-g1", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing",
+    "-std=c++17", "-O1", "-g1", "-gdwarf-4", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing",
     "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-fcf-protection=none",
     "-ftrivial-auto-var-init=pattern",  # what is not initialised is a huge number, not by luck 0
     "-fsanitize=bounds,alignment,integer-divide-by-zero", "-fno-sanitize-recover=all",
@@ -111,7 +111,7 @@ class HostModule:
     def __init__(self, source: str, racecheck: bool = False, shared_limit: int = 227 << 10) -> None:
         self.racecheck, self.shared_limit = racecheck, shared_limit
         bounds = kernels_of(source)
-        lines = ['#include "cuda_host.hpp"', '#line 1 "source"', DYNAMIC.sub(_dynamic_memory, source)]
+        lines = ['#include "cuda_host.hpp"', DYNAMIC.sub(_dynamic_memory, source)]
         lines.append('#line 1 "cuda_host.hpp"')
         lines += [f"CUDA_HOST_KERNEL({name}, {threads})" for name, threads in bounds.items()]
         flags = [*FLAGS, *_cpu_flags(), *(RACE_FLAGS if racecheck else ())]
