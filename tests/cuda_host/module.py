@@ -19,7 +19,8 @@ HEADERS = Path(__file__).parent
 # Compiled kernels are shared by the workers of a test run, and by runs: the key is all that decides.
 CACHE = Path(tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}" / "cuda_host"
 FLAGS = (
-    "-std=c++17", "-O1", "-g1", "-gdwarf-4", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing",
+    "-std=c++17", "-O1", "-g1", "-gdwarf-4", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique",
+    "-fno-strict-aliasing",
     "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-fcf-protection=none",
     "-ftrivial-auto-var-init=pattern",  # what is not initialised is a huge number, not by luck 0
     "-fsanitize=bounds,alignment,integer-divide-by-zero", "-fno-sanitize-recover=all",
