@@ -14,7 +14,7 @@ from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.fft.full import full_size
-from convbench.algorithms.fft.overlap_save import axes_for, plan, products
+from convbench.algorithms.fft.overlap_save import axes_for, plan, products, words
 from convbench.algorithms.phased import phases_of, runs
 from convbench.algorithms.unit import UnitAxis, axes, ceil_div, filter_pieces
 from convbench.devices.base import Device
@@ -61,15 +61,13 @@ def tiled(problem: Problem, device: Device) -> Plan:
 
 def on_cuda(problem: Problem, device: Device) -> Plan:
     """Kernels for float32; array code for float64, where nothing slides, and for axes of one point or long filters."""
-    whole = axes(problem.shape, None)
-    if (
-        problem.precision != "float32"
-        or problem.shape.is_matrix_product
-        or any(axis.window == 1 or axis.length >= KERNEL_SIZES[-1] for axis in whole)
-    ):
+    s = problem.shape
+    rows, columns = axes(s, None)
+    taken = all(axis.window > 1 and axis.length < KERNEL_SIZES[-1] for axis in (rows, columns))
+    if problem.precision != "float32" or s.is_matrix_product or not taken:
         return tiled(problem, device)
-    fitting = ([size for size in KERNEL_SIZES if size > axis.length] for axis in whole)
-    return kernels(problem, device, min(product(*fitting), key=lambda size: Work(problem.shape, size).cost))
+    heights, widths = ([size for size in KERNEL_SIZES if size > axis.length] for axis in (rows, columns))
+    return kernels(problem, device, min(product(heights, widths), key=lambda size: Work(s, size).cost))
 
 
 class Work:
@@ -177,16 +175,12 @@ def kernels(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
             inverse(inverse_grid, (KERNEL_THREADS,), (m, y, *where))
             yield "inverse transform"
 
-    words = [f"{size[0]}x{size[1]} points, {work.rows.tiles * work.columns.tiles} tile"]
-    words[0] += "s an image" if work.rows.tiles * work.columns.tiles > 1 else " an image"
-    if s.stride != (1, 1) or s.dilation != (1, 1):
-        words.append("polyphase")
-    words.append(f"kernels, {len(steps)} chunk{'s' * (len(steps) > 1)}")
+    note = f"{chunk} tiles at a time" if chunk < work.tiles else ""
     return Plan(
         runs(body),
         lambda w: filter_spectra(device.xp, w, work),
         before.nbytes + after.nbytes,
-        "; ".join(words),
+        words(s, size, work.rows.tiles * work.columns.tiles, note),
         work.flops,
         phases_of(body, device),
     )
@@ -218,7 +212,5 @@ def filter_spectra(xp: Any, w: Any, work: Work) -> Any:
 
 
 ALGORITHMS = [
-    Algorithm(
-        "fft.tiled", on={"cpu": on_cpu, "cuda": on_cuda}, summary="FFTs of 8 to 32 points a side, overlap-save"
-    )
+    Algorithm("fft.tiled", on={"cpu": on_cpu, "cuda": on_cuda}, summary="FFTs of 8 to 32 points a side, overlap-save")
 ]
