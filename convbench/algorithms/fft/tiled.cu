@@ -4,12 +4,15 @@
 //   product   M[f][g] = V[f][g] U[f][g], U [channels, filters] = conj(the filters' spectra) / (2 POINTS_H POINTS_W)
 //   inverse   y = the first TILE_H x TILE_W points of M's inverse transform, which has no factor of its own
 //
+// With GAUSS three real products stand for the complex one, 3/4 of the work for 3/2 of the bytes: each spectrum a + i b is
+// three planes a, b and a + b, and of the products of planes A, B and S the result is A - B + i (S - A - B).
+//
 // A column is one (image, tile row, tile column), counted through the batch; a chunk has `columns` of them from `first`
 // on. Stride and dilation become phases (unit.py): a channel here is one (c, row phase, column phase) of the input, and
 // a launch computes one phase of the outputs. Padding, zeros and the phases are index arithmetic where x is read.
 //
 // An item is one window or tile: (column, c) or (column, k), the last fastest. A block does ITEMS of one group, which
-// lie side by side in each frequency's plane: its accesses are runs of 8 ITEMS bytes whatever the channels are.
+// lie side by side in each frequency's plane: its accesses are runs of ITEMS numbers whatever the channels are.
 // In shared memory an item has POINTS_H rows of POINTS_W numbers, at first real ones, then half a spectrum:
 //   row transform      a thread takes rows p and p + POINTS_H / 2 as one complex row, splits the two spectra and keeps
 //                      frequencies 0 .. POINTS_W / 2 where the rows lay; 0 and POINTS_W / 2, real, share the first place
@@ -27,6 +30,7 @@ constexpr int HALF = POINTS_H / 2;      // the highest frequency that the first 
 constexpr int TILES = TILES_H * TILES_W;
 constexpr int CHANNELS = C / GROUPS * PHASES_H * PHASES_W;
 constexpr int FILTERS = K / GROUPS;
+constexpr int FREQUENCIES = POINTS_H * (PLACES - 1) + 2 * (HALF + 1);
 
 // Pitches, in floats, for which half a warp finds its 16 pairs of floats in 32 banks both ways: rows first, or items
 // first. (Where the sides differ the rows cost twice.)
@@ -102,14 +106,40 @@ __device__ __forceinline__ Two join(Two s) {  // {z[k], z[-k]}
 
 __device__ __forceinline__ float2& pair_at(float* p) { return *reinterpret_cast<float2*>(p); }
 
-// The items of this block: `size` of one group, `first` of them before it.
+// The spectra of one item, frequencies `step` numbers apart.
+struct Spectrum {
+  float* at;
+  long long step;
+
+  __device__ Spectrum(float* spectra, int group, long long plane, int item, int first) {
+    step = GROUPS * plane;
+    at = spectra + (first * step + group * plane + item) * (GAUSS ? 1 : 2);
+  }
+  __device__ __forceinline__ void put(int f, float2 v) const {
+    if constexpr (GAUSS) {
+      at[f * step] = v.x;
+      at[(FREQUENCIES + f) * step] = v.y;
+      at[(2 * FREQUENCIES + f) * step] = v.x + v.y;
+    } else {
+      pair_at(at + 2 * f * step) = v;
+    }
+  }
+  __device__ __forceinline__ float2 get(int f) const {
+    if constexpr (!GAUSS) return pair_at(at + 2 * f * step);
+    const float a = at[f * step], b = at[(FREQUENCIES + f) * step];
+    return make_float2(a - b, at[(2 * FREQUENCIES + f) * step] - a - b);
+  }
+};
+
+// The items of this block: `size` of one group, fewer than ITEMS in the last; `first` of them before it.
 struct Share {
   int group, first, size;
   __device__ Share(int columns, int width) {
     const int blocks = (columns * width + ITEMS - 1) / ITEMS;
     group = blockIdx.x / blocks;
     first = blockIdx.x % blocks * ITEMS;
-    size = columns * width - first;  // of what is left; may be more than ITEMS
+    const int left = columns * width - first;
+    size = left < ITEMS ? left : ITEMS;
   }
 };
 
@@ -125,7 +155,7 @@ struct Place {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-forward(const float* __restrict__ x, float2* __restrict__ spectra, long long first, int columns, int phase) {
+forward(const float* __restrict__ x, float* __restrict__ spectra, long long first, int columns, int phase) {
   const Share share(columns, CHANNELS);
 
   {  // the window, zeros where there is no input
@@ -153,7 +183,7 @@ forward(const float* __restrict__ x, float2* __restrict__ spectra, long long fir
   }
   __syncthreads();  // items are complete
 
-  if (threadIdx.x < ITEMS * PAIRS) {
+  if (threadIdx.x < share.size * PAIRS) {
     float* upper = &points[threadIdx.x / PAIRS][threadIdx.x % PAIRS * ROW];
     float* lower = upper + PAIRS * ROW;
     float2 v[POINTS_W];
@@ -181,42 +211,38 @@ forward(const float* __restrict__ x, float2* __restrict__ spectra, long long fir
 #pragma unroll
   for (int i = 0; i < POINTS_H; ++i) v[i] = pair_at(&points[mine][i * ROW + 2 * place]);
   transform<true>(v);
-  const long long plane = (long long)columns * CHANNELS;  // of a frequency and group
-  float2* target = spectra + share.group * plane + share.first + mine;
+  const int before = (place ? place - 1 : PLACES - 1) * POINTS_H;  // frequencies before this place's
+  const Spectrum target(spectra, share.group, (long long)columns * CHANNELS, share.first + mine, before);
   if (place) {
-    target += (place - 1) * POINTS_H * GROUPS * plane;
 #pragma unroll
-    for (int f = 0; f < POINTS_H; ++f, target += GROUPS * plane) *target = v[f];
+    for (int f = 0; f < POINTS_H; ++f) target.put(f, v[f]);
   } else {
-    target += (PLACES - 1) * POINTS_H * GROUPS * plane;
 #pragma unroll
-    for (int f = 0; f <= HALF; ++f, target += GROUPS * plane) {
+    for (int f = 0; f <= HALF; ++f) {
       const Two both = split(v[f], v[(POINTS_H - f) % POINTS_H]);
-      target[0] = both.a;
-      target[(HALF + 1) * GROUPS * plane] = both.b;
+      target.put(f, both.a);
+      target.put(HALF + 1 + f, both.b);
     }
   }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-inverse(const float2* __restrict__ spectra, float* __restrict__ y, long long first, int columns, int phase) {
+inverse(float* __restrict__ spectra, float* __restrict__ y, long long first, int columns, int phase) {
   const Share share(columns, FILTERS);
 
   {
     const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
     if (place < PLACES && mine < share.size) {
-      const long long plane = (long long)columns * FILTERS;
-      const float2* source = spectra + share.group * plane + share.first + mine;
+      const int before = (place ? place - 1 : PLACES - 1) * POINTS_H;
+      const Spectrum source(spectra, share.group, (long long)columns * FILTERS, share.first + mine, before);
       float2 v[POINTS_H];
       if (place) {
-        source += (place - 1) * POINTS_H * GROUPS * plane;
 #pragma unroll
-        for (int f = 0; f < POINTS_H; ++f, source += GROUPS * plane) v[f] = *source;
+        for (int f = 0; f < POINTS_H; ++f) v[f] = source.get(f);
       } else {
-        source += (PLACES - 1) * POINTS_H * GROUPS * plane;
 #pragma unroll
-        for (int f = 0; f <= HALF; ++f, source += GROUPS * plane) {
-          const Two both = join({source[0], source[(HALF + 1) * GROUPS * plane]});
+        for (int f = 0; f <= HALF; ++f) {
+          const Two both = join({source.get(f), source.get(HALF + 1 + f)});
           v[f] = both.a;
           if (f % HALF) v[POINTS_H - f] = both.b;
         }
@@ -228,7 +254,7 @@ inverse(const float2* __restrict__ spectra, float* __restrict__ y, long long fir
   }
   __syncthreads();  // all columns are transformed
 
-  if (threadIdx.x < ITEMS * PAIRS) {
+  if (threadIdx.x < share.size * PAIRS) {
     float* upper = &points[threadIdx.x / PAIRS][threadIdx.x % PAIRS * ROW];
     float* lower = upper + PAIRS * ROW;
     float2 v[POINTS_W];

@@ -67,14 +67,19 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     if problem.precision != "float32" or s.is_matrix_product or not taken:
         return tiled(problem, device)
     heights, widths = ([size for size in KERNEL_SIZES if size > axis.length] for axis in (rows, columns))
-    return kernels(problem, device, min(product(heights, widths), key=lambda size: Work(s, size).cost))
+    works = [Work(s, size, gauss) for size in product(heights, widths) for gauss in (False, True)]
+    return kernels(problem, device, min(works, key=lambda work: work.cost))
 
 
 class Work:
-    """How much there is to do with FFTs of one size: the figures of tiled.cu, and what they cost by the model above."""
+    """How much there is to do with FFTs of one size: the figures of tiled.cu, and what they cost by the model above.
 
-    def __init__(self, shape: ConvShape, size: tuple[int, int]) -> None:
-        self.shape, self.size = shape, size
+    A complex product is four real ones, or with `gauss` three, on spectra of three numbers instead of two.
+    """
+
+    def __init__(self, shape: ConvShape, size: tuple[int, int], gauss: bool = False) -> None:
+        self.shape, self.size, self.gauss = shape, size, gauss
+        self.products, self.number_bytes = (3, 12) if gauss else (4, 8)
         self.rows, self.columns = axes_for(shape, size)
         self.channels = shape.c // shape.groups * self.rows.channels * self.columns.channels
         self.filters = shape.k // shape.groups
@@ -82,14 +87,19 @@ class Work:
         self.planes = self.frequencies * shape.groups
         self.phases = self.rows.out_phases * self.columns.out_phases
         self.tiles = shape.n * self.rows.tiles * self.columns.tiles  # "columns" in tiled.cu, of all images
-        self.tile_bytes = 8 * self.planes * (self.channels + self.filters)  # of the spectra on both sides
-        self.filter_bytes = 8 * self.planes * self.channels * self.filters
+        self.tile_bytes = self.number_bytes * self.planes * (self.channels + self.filters)  # spectra on both sides
+        self.filter_bytes = self.number_bytes * self.planes * self.channels * self.filters
+
+    @property
+    def product_flops(self) -> int:
+        """Of the products for one phase of the outputs."""
+        return 2 * self.products * self.planes * self.channels * self.filters * self.tiles
 
     @property
     def cost(self) -> float:
-        """Products, both sides' spectra written and read, and the filters' read once; as bytes."""
-        multiplied = 8 * self.planes * self.channels * self.filters * self.tiles / FLOPS_A_BYTE
-        return self.phases * (multiplied + 2 * self.tile_bytes * self.tiles + self.filter_bytes)
+        """Products, both sides' spectra written and read, and the filters' read once; as bytes, one after another."""
+        moved = 2 * self.tile_bytes * self.tiles + self.filter_bytes
+        return self.phases * (self.product_flops / FLOPS_A_BYTE + moved)
 
     @property
     def flops(self) -> int:
@@ -97,7 +107,7 @@ class Work:
         h, w = self.size
         item = 5 * h * w // 2 * int(log2(h * w))
         items = self.tiles * self.shape.groups * (self.channels + self.filters)
-        return self.phases * (8 * self.planes * self.channels * self.filters * self.tiles + item * items)
+        return self.phases * (self.product_flops + item * items)
 
     def chunk(self, cache_bytes: int) -> int:
         """Tiles at a time: as many as the L2 cache holds spectra for, or as may be, whichever moves fewer bytes.
@@ -115,7 +125,7 @@ class Work:
 
     def knobs(self) -> dict[str, int]:
         """The constants of tiled.cu."""
-        names = {"POINTS": self.size}
+        names: dict[str, tuple[int, int]] = {"POINTS": self.size}
         for name, fact in (
             ("TILE", "tile"),
             ("TILES", "tiles"),
@@ -125,7 +135,8 @@ class Work:
             ("OUT_PHASES", "out_phases"),
         ):
             names[name] = getattr(self.rows, fact), getattr(self.columns, fact)
-        return {f"{name}_{side}": pair[i] for name, pair in names.items() for i, side in enumerate("HW")}
+        sides = {f"{name}_{side}": pair[i] for name, pair in names.items() for i, side in enumerate("HW")}
+        return sides | {"GAUSS": int(self.gauss)}
 
 
 def whole_steps(tiles: int, all_tiles: int) -> int:
@@ -145,22 +156,22 @@ def frequencies(size: tuple[int, int]) -> list[tuple[int, int]]:
     return inner + [(f, column) for column in (0, w // 2) for f in range(h // 2 + 1)]
 
 
-def kernels(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
-    """tiled.cu forward, a complex product a frequency and group, tiled.cu inverse; in chunks of tiles."""
+def kernels(problem: Problem, device: Device, work: Work) -> Plan:
+    """tiled.cu forward, a product a frequency and group, tiled.cu inverse; in chunks of tiles."""
     import numpy as np
 
-    s, work = problem.shape, Work(problem.shape, size)
-    chunk = work.chunk(device.cache_bytes)
+    s, size, chunk = problem.shape, work.size, work.chunk(device.cache_bytes)
+    stack, numbers = (3 * work.planes, "float32") if work.gauss else (work.planes, "complex64")
     module = device.load(Path(__file__).with_suffix(".cu"), problem, **work.knobs())
     forward, inverse = module.get_function("forward"), module.get_function("inverse")
     items = 2 * KERNEL_THREADS // max(size)  # a block
-    before = device.empty((work.planes * chunk * work.channels,), "complex64")
-    after = device.empty((work.planes * chunk * work.filters,), "complex64")
+    before = device.empty((stack * chunk * work.channels,), numbers)
+    after = device.empty((stack * chunk * work.filters,), numbers)
 
     def step(phase: int, first: int) -> tuple[Any, ...]:
         count = min(chunk, work.tiles - first)
-        v = before[: work.planes * count * work.channels].reshape(work.planes, count, work.channels)
-        m = after[: work.planes * count * work.filters].reshape(work.planes, count, work.filters)
+        v = before[: stack * count * work.channels].reshape(stack, count, work.channels)
+        m = after[: stack * count * work.filters].reshape(stack, count, work.filters)
         grids = [(ceil_div(count * width, items) * s.groups,) for width in (work.channels, work.filters)]
         return (*grids, v, m, (np.int64(first), np.int32(count), np.int32(phase)))
 
@@ -175,12 +186,13 @@ def kernels(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
             inverse(inverse_grid, (KERNEL_THREADS,), (m, y, *where))
             yield "inverse transform"
 
-    note = f"{chunk} tiles at a time" if chunk < work.tiles else ""
+    said = ["three real products for a complex one"] if work.gauss else []
+    said += [f"{chunk} tiles at a time"] if chunk < work.tiles else []
     return Plan(
         runs(body),
         lambda w: filter_spectra(device.xp, w, work),
         before.nbytes + after.nbytes,
-        words(s, size, work.rows.tiles * work.columns.tiles, note),
+        words(s, size, work.rows.tiles * work.columns.tiles, "; ".join(said)),
         work.flops,
         phases_of(body, device),
     )
@@ -189,7 +201,8 @@ def kernels(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
 def filter_spectra(xp: Any, w: Any, work: Work) -> Any:
     """conj(W) / (2 L_h L_w) [frequencies * groups, channels, filters], complex64; computed in float64.
 
-    The 2 is that of tiled.cu's forward transform. Some frequencies and filters at a time: PREPARE_BYTES bounds both.
+    The 2 is that of tiled.cu's forward transform. For Gauss's products float32 [3 * frequencies * groups, ...]: real
+    parts, imaginary ones, sums. So many filters at a time that PREPARE_BYTES bounds each array.
     """
     s, (h, w_points) = work.shape, work.size
     pieces = filter_pieces(xp, w, s, work.rows, work.columns).astype("float64")
@@ -198,17 +211,20 @@ def filter_spectra(xp: Any, w: Any, work: Work) -> Any:
     flat = pieces.reshape(s.groups, work.filters, work.channels, taps).transpose(3, 0, 2, 1).reshape(taps, -1)
     chosen = xp.array(frequencies(work.size))
     tap_r, tap_s = xp.arange(work.rows.length)[:, None], xp.arange(work.columns.length)[None, :]
-    spectra = xp.empty((work.frequencies, flat.shape[1]), "complex64")
-    width = max(1, PREPARE_BYTES // (8 * work.frequencies))
     turns = (chosen[:, :1, None] * tap_r % h) / h + (chosen[:, 1:, None] * tap_s % w_points) / w_points
     angles = (2 * xp.pi * turns).reshape(work.frequencies, taps)
-    factor = 1 / (2 * h * w_points)
-    cosines, sines = xp.cos(angles) * factor, xp.sin(angles) * factor
+    cosines, sines = (wave / (2 * h * w_points) for wave in (xp.cos(angles), xp.sin(angles)))
+    if work.gauss:
+        spectra = xp.empty((3, work.frequencies, flat.shape[1]), "float32")
+        parts = [(spectra[0], cosines), (spectra[1], sines), (spectra[2], cosines + sines)]
+    else:
+        spectra = xp.empty((work.frequencies, flat.shape[1]), "complex64")
+        parts = [(spectra.real, cosines), (spectra.imag, sines)]
+    width = max(1, PREPARE_BYTES // (8 * work.frequencies))
     for first in range(0, flat.shape[1], width):
-        part = flat[:, first : first + width]
-        spectra.real[:, first : first + width] = cosines @ part
-        spectra.imag[:, first : first + width] = sines @ part
-    return spectra.reshape(work.planes, work.channels, work.filters)
+        for part, waves in parts:
+            part[:, first : first + width] = waves @ flat[:, first : first + width]
+    return spectra.reshape(-1, work.channels, work.filters)
 
 
 ALGORITHMS = [
