@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from cuda_devices import ArrayDevice, FakeCufft, Recorder
+from cuda_host.device import HostDevice
 
 from convbench.algorithms.fft import full, tiled
 from convbench.algorithms.fft.tiled import Work, filter_spectra, frequencies
 from convbench.devices import cufft
+from convbench.devices.cuda import Cuda
 from convbench.problem import PRECISIONS, Problem
 from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
@@ -65,6 +69,18 @@ def test_work_areas_are_counted() -> None:
     assert few[0].nbytes == 512 * 5 + 5 * (4 * 6 * 4 + 4 * 4 * 8)
 
 
+def test_the_device_plans_with_cupys_cufft(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))
+    monkeypatch.setitem(sys.modules, "cupy.cuda", SimpleNamespace(cufft=FakeCufft))
+    device = Cuda.__new__(Cuda)
+    device.xp = np
+    forward, inverse = device.rfft2((3,), (2, 4), (4, 6), "float32"), device.irfft2((3,), (4, 6), "float32")
+    images = np.random.default_rng(1).standard_normal((3, 2, 4))
+    forward.source(3)[...] = images
+    inverse.source(3)[...] = forward.run(3)
+    np.testing.assert_allclose(inverse.run(3)[:, :2, :4] * inverse.factor, images, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 6), (1, 7), (6, 1), (1, 1)])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_transforms_are_those_of_numpy(size: tuple[int, int], precision: str) -> None:
@@ -80,6 +96,32 @@ def test_transforms_are_those_of_numpy(size: tuple[int, int], precision: str) ->
     again = inverse.run(3) * inverse.factor
     assert again.dtype == precision
     np.testing.assert_allclose(again[:, : window[0], : window[1]], images, atol=1e-5)
+
+
+@pytest.mark.usefixtures("host_compiler")
+@pytest.mark.parametrize("gauss", [False, True])
+@pytest.mark.parametrize("size", [(8, 32), (16, 8), (16, 32), (32, 16)])
+def test_sides_of_any_two_sizes_in_chunks(size: tuple[int, int], gauss: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem(parse_shape("n3c4h37w31k6r3s4u2x1p1x2d1x2g2"))
+    work = Work(problem.shape, size, gauss)
+    monkeypatch.setattr(tiled, "MOST_BYTES", work.tile_bytes * (work.tiles - 1) // 2)
+    device: Any = HostDevice(cache_bytes=1)
+    plan = tiled.kernels(problem, device, work)
+    assert "tiles at a time" in plan.note
+    x, w = problem.operands(1)
+    y = np.full(problem.shape.y_shape, np.nan, np.float32)
+    plan.run(x, plan.prepare(w), y)
+    assert device.launches == 2 * work.phases * -(-work.tiles // work.chunk(1))
+    assert judge(y, truth(x, w, problem.shape)).error < 4e-7  # half the digits a direct sum loses, and far from 1e-5
+
+
+def test_gauss_is_taken_where_products_outweigh_the_third_plane() -> None:
+    works = [Work(parse_shape(f"n128{CONV3}"), (16, 16), gauss) for gauss in (False, True)]
+    assert works[1].product_flops * 4 == works[0].product_flops * 3
+    assert works[1].tile_bytes * 2 == works[0].tile_bytes * 3
+    assert works[1].cost < works[0].cost
+    thin = [Work(parse_shape("n128c8h13w13k8r3s3p1"), (16, 16), gauss) for gauss in (False, True)]
+    assert thin[0].cost < thin[1].cost
 
 
 def mirrored(spectrum: Any, size: tuple[int, int]) -> Any:
@@ -112,6 +154,11 @@ def test_filters_are_transformed_in_parts(word: str, budget: int, monkeypatch: p
     assert spectra.dtype == np.complex64
     assert spectra.shape == (work.planes, work.channels, work.filters)
     s, rows, columns = problem.shape, work.rows, work.columns
+    planes = filter_spectra(np, w, Work(problem.shape, size, gauss=True))
+    assert planes.dtype == np.float32
+    real, imaginary, both = planes.reshape(3, *spectra.shape)
+    np.testing.assert_array_equal(real + 1j * imaginary, spectra)
+    np.testing.assert_allclose(both, real + imaginary, atol=1e-8)
     filters = mirrored(spectra.reshape(-1, s.groups, work.channels, work.filters), size)
     taps = np.fft.ifft2(filters.conj()).real * 2 * size[0] * size[1]
     split = (s.groups, s.c // s.groups, rows.in_phases, columns.in_phases, work.filters)
@@ -182,6 +229,6 @@ def test_spectra_are_bounded_however_large_the_images() -> None:
 
 def test_flops_are_those_of_products_and_transforms() -> None:
     plan = tiled.on_cuda(Problem(parse_shape(f"n128{CONV3}")), Recorder())  # type: ignore[arg-type]
-    products = 8 * 130 * 256 * 384 * 128
+    products = 6 * 130 * 256 * 384 * 128
     transforms = (256 + 384) * 128 * (8 + 8) * 5 * 16 * 4
     assert plan.flops == products + transforms

@@ -33,7 +33,7 @@ constexpr int FILTERS = K / GROUPS;
 constexpr int FREQUENCIES = POINTS_H * (PLACES - 1) + 2 * (HALF + 1);
 
 // Pitches, in floats, for which half a warp finds its 16 pairs of floats in 32 banks both ways: rows first, or items
-// first. (Where the sides differ the rows cost twice.)
+// first. (Rows of some that are not square cost twice.)
 constexpr int ROW = POINTS_W + (POINTS_H != POINTS_W || POINTS_W == 32 ? 2 : POINTS_W == 16 ? 4 : 0);
 constexpr int ITEM = (POINTS_H * ROW + 31) / 32 * 32 + (ITEMS == 8 ? 4 : 2);
 
