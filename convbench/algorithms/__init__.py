@@ -25,6 +25,7 @@ TABLE = (
     "direct.naive",
     "direct.blocked",
     "library.torch",
+    "library.cudnn",
 )
 ENTRY_POINTS = "convbench.algorithms"
 
