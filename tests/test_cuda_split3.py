@@ -165,12 +165,23 @@ def test_large_images_are_searched_whole() -> None:
         assert np.isfinite(answer(large, w, shape, HostDevice())).all()
 
 
-def test_memory_is_bounded_and_phases_are_told() -> None:
-    for layer in load("alexnet").layers:
-        s = layer.shape.with_batch(128)
-        chunk = split3.chunk_of(s, split3.segments_of(s, 90), 60 << 20)
-        assert 1 <= chunk <= 128
-    plan = split3.on_cuda(Problem(SMALL), HostDevice())  # type: ignore[arg-type]
-    assert plan.phases is not None
+class Clock(HostDevice):
+    """Each look at the clock is a second later."""
+
+    seconds = 0.0
+
+    def now(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+def test_phases_and_work_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split3, "chunk_of", lambda *facts: 2)
+    plan = split3.on_cuda(Problem(SMALL), Clock())  # type: ignore[arg-type]
     x, w = Problem(SMALL).operands(1)
-    assert plan.flops >= 3 * SMALL.flops
+    assert plan.phases is not None
+    spent = plan.phases(x, plan.prepare(w), np.empty(SMALL.y_shape, np.float32))
+    assert spent == {"largest": 1, "split": 2, "product": 2, "combine": 2}
+    depth = split3.segments_of(SMALL, 90).depth
+    assert plan.flops == 6 * 4 * 6 * SMALL.p * SMALL.q * depth
+    assert plan.workspace == 2 * 2 * depth * 48 * 2 + 2 * 6 * 48 * 4 + 4 * 8 * 4  # 2 x 20 pixels in rows of 48

@@ -4,8 +4,8 @@ With w = W_high + 2^-11 W_low and so x, to 22 bits each (split3.cu says how), tw
 
   sums = W_high X_high,   cross = [W_low | W_high] [X_high ; X_low],   Y = (sums + 2^-11 cross) / scales
 
-leave out low low alone, 2^-22 of a term. Markidis et al., "NVIDIA tensor core programmability, performance & precision",
-2018; Ootomo & Yokota, "Recovering single precision accuracy from tensor cores", 2022. Theirs are:
+leave out low low alone, 2^-22 of a term. Markidis et al., "NVIDIA tensor core programmability, performance and
+precision", 2018; Ootomo & Yokota, "Recovering single precision accuracy from tensor cores", 2022. From these come:
 
 - the factor 2^11, without which low parts of small numbers are lost below float16's range. It is why there are two
   products: a sum cannot hold both kinds of term. (With one scale for all and low as it is, one product of three times
@@ -34,11 +34,11 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
-TOLERANCE = 5e-6  # seen: 2e-7 with exact additions, 2e-6 with those of tensor cores
+TOLERANCE = 5e-6  # seen at the depths of AlexNet's layers: 2e-7 with additions that round, 2e-6 with those that cut off
 LARGEST_THREADS, PARTS = 1024, 8  # of find_largest: a block's, and blocks for each image
 LOW = 2048.0  # 2^11
 TOP = 15  # the largest number is brought below 2^15; float16 ends at 2^16
-ADDITIONS = 64  # of a sum, each of which cuts off up to 2^-23 of it: 2e-6 in all, where the terms' signs are random
+ADDITIONS = 64  # of a sum, each of which cuts off up to 2^-23 of it; with 576 in one sum fc6 is wrong by 1.5e-5
 # Products that tensor cores add up before they cut off, by compute capability: Fasi, Higham, Mikaitis & Pranesh,
 # "Numerical behavior of NVIDIA tensor cores", 2021; Khattak & Mikaitis, "Accurate models of NVIDIA tensor cores", 2025.
 ADDED_AT_ONCE = ((90, 16), (80, 8), (0, 4))
@@ -93,7 +93,7 @@ def split_filters(xp: Any, w: Any, s: ConvShape, cut: Segments) -> tuple[Any, An
 
 
 def multiply_segments(device: Device, high: Any, planes: Any, parts: Any, cut: Segments) -> None:
-    """parts[i, g] = W_high X_high over segment i, in as many calls as there are groups or segments, whichever are fewer.
+    """parts[i, g] = W_high X_high over segment i, in as many calls as the fewer of groups and segments.
 
     high [groups, K / groups, depth], planes [groups, depth, columns], parts [segments, groups, K / groups, columns].
     """
