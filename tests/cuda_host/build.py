@@ -34,7 +34,8 @@ KERNEL = (
     "-fsanitize=bounds,alignment,integer-divide-by-zero", "-fno-sanitize-recover=all",
 )  # fmt: skip
 RACECHECK = ("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0")
-# Without the C start files .bss is the static shared memory alone; libubsan and libtsan are not linked: we are those.
+# Without the C start files, and with the runtime in front, .bss is the static shared memory alone. libubsan and libtsan
+# are not linked: the runtime has what g++ calls.
 LINK = ("-shared", "-nostdlib", "-Wl,-z,now")
 
 
@@ -78,7 +79,7 @@ def library(source: str, racecheck: bool, cell: int) -> Path:
         unit = target.with_name("unit.cpp")
         unit.write_text(source)
         includes = ("-I", str(headers), "-I", str(HERE), "-include", "cuda_host.hpp")
-        _run(*flags, *includes, str(unit), str(runtime), *LINK, "-lm", "-lc", "-o", str(target))
+        _run(*flags, *includes, str(runtime), str(unit), *LINK, "-lm", "-lc", "-o", str(target))
 
     return _cached("kernel", ".so", (source, flags, defines, LINK), build)
 
