@@ -4,7 +4,8 @@
 //
 // JOINED = 1: one matrix [GROUPS][TAPS][PITCH] for IMAGES images, whose columns follow one another, n P Q + p Q + q; the
 // product goes to a place of its own, [K][PITCH], and `part` writes it to y. JOINED = 0: a matrix for each image,
-// [IMAGES][GROUPS][TAPS][PITCH]. Rows begin on 32 bytes; columns past the last, as far as PITCH, are zeros.
+// [IMAGES][GROUPS][TAPS][PITCH], or a panel of it, pixels first .. first + COLUMNS - 1 (gemm.panel). Rows begin on 32
+// bytes; columns past the last, as far as PITCH, are zeros.
 //
 // A thread writes one column of the rows of EACH channels: neighbouring lanes write neighbouring columns, whole lines of
 // 128 bytes at a time, and read neighbouring pixels. (16 bytes a lane would spread each read of the four over four times
@@ -13,28 +14,28 @@
 constexpr int CHANNELS = C / GROUPS;
 constexpr int TAPS = CHANNELS * R * S;
 constexpr int THREADS = 256;
-constexpr int COLUMNS = (JOINED ? IMAGES : 1) * P * Q;           // that are not padding of the rows
 constexpr long long MATRIX = (long long)GROUPS * TAPS * PITCH;
 constexpr long long PLANE = (long long)H * W;
 constexpr long long STRETCHERS = (long long)(C + EACH - 1) / EACH * PITCH;  // threads, for a matrix
 constexpr long long PARTERS = (long long)(K + EACH_FILTERS - 1) / EACH_FILTERS * COLUMNS;
-static_assert(PITCH >= COLUMNS, "a row holds all columns");
+static_assert(PITCH >= COLUMNS && (!JOINED || COLUMNS == IMAGES * P * Q), "a row holds all columns");
 
 // Where an output pixel's first tap reads: an image of the chunk, row and column. What is no pixel reads far outside.
 struct Pixel { int image, row, column; };
 
-__device__ __forceinline__ Pixel pixel_of(int column, int images) {
-  const int image = JOINED ? column / (P * Q) : blockIdx.y, pixel = JOINED ? column % (P * Q) : column;
-  if (image >= images || column >= COLUMNS) return {0, -(1 << 30), 0};
+__device__ __forceinline__ Pixel pixel_of(int column, int images, int first) {
+  const int image = JOINED ? column / (P * Q) : blockIdx.y, pixel = JOINED ? column % (P * Q) : first + column;
+  if (image >= images || column >= COLUMNS || pixel >= P * Q) return {0, -(1 << 30), 0};
   return {image, pixel / Q * STRIDE_H - PAD_H, pixel % Q * STRIDE_W - PAD_W};
 }
 
 // x [images, C, H, W] into the matrix.
-extern "C" __global__ void __launch_bounds__(THREADS) im2col(const T* __restrict__ x, T* __restrict__ matrix, int images) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+im2col(const T* __restrict__ x, T* __restrict__ matrix, int images, int first_pixel) {
   const long long thread = (long long)blockIdx.x * THREADS + threadIdx.x;
   if (thread >= STRETCHERS) return;
   const int column = int(thread % PITCH), first = int(thread / PITCH) * EACH;
-  const Pixel from = pixel_of(column, images);
+  const Pixel from = pixel_of(column, images, first_pixel);
   const T* plane = x + ((long long)from.image * C + first) * PLANE;
   T* target = matrix + blockIdx.y * MATRIX + (long long)first * (R * S) * PITCH + column;
 #pragma unroll

@@ -18,6 +18,7 @@ from convbench.algorithms.gemm.chunks import Work, images_at_once, tiles
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
+from convbench.shapes import ConvShape
 
 
 def fully_connected(problem: Problem, device: Device) -> Plan:
@@ -159,6 +160,22 @@ def multiply(device: Device, filters: Any, matrices: Any, out: Any) -> None:
             device.matmul(filters, matrices[image], out[image])
 
 
+def loaded(problem: Problem, device: Device, columns: int, images: int, joined: bool) -> tuple[Any, int, int]:
+    """im2col.cu for matrices of so many columns, their pitch, and the blocks a launch has for each matrix.
+
+    Raises Unsupported for 2^30 columns.
+    """
+    s = problem.shape
+    if columns >= MOST_COLUMNS:
+        raise Unsupported(f"a matrix of {columns} columns: they are counted in 32 bits")
+    pitch, each = pitch_of(columns, problem.number.bytes), max(1, TAPS_EACH // (s.r * s.s))
+    module = device.load(
+        Path(__file__).with_suffix(".cu"), problem, COLUMNS=columns, IMAGES=images, JOINED=int(joined), PITCH=pitch,
+        EACH=each, EACH_FILTERS=FILTERS_EACH,
+    )  # fmt: skip
+    return module, pitch, -(-(-(-s.c // each) * pitch) // THREADS)
+
+
 def on_cuda(problem: Problem, device: Device) -> Plan:
     """Chunks of images, stretched by im2col.cu; a 1 x 1 filter at stride 1 finds its matrix in x.
 
@@ -169,20 +186,15 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     s = problem.shape
     if s.is_matrix_product:
         return fully_connected(problem, device)
-    if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
+    if is_unstretched(s):
         return unstretched(problem, device)
     taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q
     joined, chunk = chunk_of(problem, device.cache_bytes)
     columns = chunk * pixels if joined else pixels
-    if columns >= MOST_COLUMNS:
-        raise Unsupported(f"a matrix of {columns} columns: they are counted in 32 bits")
-    pitch, each = pitch_of(columns, problem.number.bytes), max(1, TAPS_EACH // (s.r * s.s))
-    knobs = {"IMAGES": chunk, "JOINED": int(joined), "PITCH": pitch, "EACH": each, "EACH_FILTERS": FILTERS_EACH}
-    module = device.load(Path(__file__).with_suffix(".cu"), problem, **knobs)
+    module, pitch, blocks = loaded(problem, device, columns, chunk, joined)
     stretch, part = module.get_function("im2col"), module.get_function("part")
     matrix = device.empty((1 if joined else chunk, s.groups, taps, pitch), problem.storage)
     product = device.empty((s.groups, k, pitch) if joined else (0,), problem.storage)
-    blocks = -(-(-(-s.c // each) * pitch) // THREADS)
     part_blocks = -(-(-(-s.k // FILTERS_EACH) * columns) // THREADS)
 
     def body(x: Any, w: Any, y: Any) -> Iterator[str]:
@@ -190,8 +202,8 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
         for first in range(0, s.n, chunk):
             inputs, outputs = x[first : first + chunk], y[first : first + chunk]
             images = len(inputs)
-            count = device.xp.int32(images)
-            stretch((blocks, 1 if joined else images), (THREADS,), (inputs, matrix, count))
+            count, from_first = device.xp.int32(images), device.xp.int32(0)
+            stretch((blocks, 1 if joined else images), (THREADS,), (inputs, matrix, count, from_first))
             yield "stretch"
             if joined:
                 device.matmul(filters, matrix[0], product)
@@ -205,6 +217,11 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     note = f"{chunk} images at a time, " + ("joined in one matrix" if joined else "a matrix each")
     workspace = matrix.nbytes + product.nbytes
     return Plan(runs(body), workspace=workspace, note=note, flops=s.flops, phases=phases_of(body, device))
+
+
+def is_unstretched(s: ConvShape) -> bool:
+    """True where each output pixel sees the input pixel at its own place."""
+    return (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0))
 
 
 def unstretched(problem: Problem, device: Device) -> Plan:
