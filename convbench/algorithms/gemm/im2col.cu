@@ -2,14 +2,14 @@
 //
 //   M[g, c r s, p q] = x[n, g, c, STRIDE_H p - PAD_H + DILATION_H r, STRIDE_W q - PAD_W + DILATION_W s],  0 on padding.
 //
-// JOINED = 1: one matrix [GROUPS][TAPS][PITCH] for IMAGES images, whose columns follow one another, n P Q + p Q + q; the
-// product goes to a place of its own, [K][PITCH], and `part` writes it to y. JOINED = 0: a matrix for each image,
+// JOINED = 1: one matrix [GROUPS][TAPS][PITCH] for IMAGES images, whose columns follow one another, n P Q + p Q + q;
+// the product goes to a place of its own, [K][PITCH], and `part` writes it to y. JOINED = 0: a matrix for each image,
 // [IMAGES][GROUPS][TAPS][PITCH], or a panel of it, pixels first .. first + COLUMNS - 1 (gemm.panel). Rows begin on 32
 // bytes; columns past the last, as far as PITCH, are zeros.
 //
-// A thread writes one column of the rows of EACH channels: neighbouring lanes write neighbouring columns, whole lines of
-// 128 bytes at a time, and read neighbouring pixels. (16 bytes a lane would spread each read of the four over four times
-// as many lines.) What is read again for the next tap is in the first-level cache.
+// A thread writes one column of the rows of EACH channels: neighbouring lanes write neighbouring columns, 128 bytes of
+// whole sectors at a time, and read neighbouring pixels. (With 16 bytes a lane each of the four reads would be spread
+// over four times as many lines.) What is read again for the next tap is in the first-level cache.
 
 constexpr int CHANNELS = C / GROUPS;
 constexpr int TAPS = CHANNELS * R * S;
@@ -56,7 +56,8 @@ im2col(const T* __restrict__ x, T* __restrict__ matrix, int images, int first_pi
 }
 
 // y [images, K, P, Q] from the product [K][PITCH] of a joined matrix: a thread takes one pixel of EACH_FILTERS filters.
-extern "C" __global__ void __launch_bounds__(THREADS) part(const T* __restrict__ product, T* __restrict__ y, int images) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+part(const T* __restrict__ product, T* __restrict__ y, int images) {
   const long long thread = (long long)blockIdx.x * THREADS + threadIdx.x;
   if (thread >= PARTERS) return;
   const int column = int(thread % COLUMNS), first = int(thread / COLUMNS) * EACH_FILTERS;

@@ -4,9 +4,9 @@
 //   high  = half(v),   low = half(2^11 (v - high)),   so that  v = high + 2^-11 low  to 22 bits
 //
 // `split` writes the matrix of im2col.cu for IMAGES images joined, both parts below each other,
-//   planes [GROUPS][high, low][DEPTH][PITCH],  rows c r s (those past C/GROUPS R S stay zero),  columns n P Q + p Q + q,
-// and `combine` reads parts [SEGMENTS + 1][K][PITCH]: the sums over each SEGMENTS-th of the rows of high times high, then
-// that of both cross products, which weighs 2^-11. A scale is a power of two: multiplying by it rounds nothing.
+//   planes [GROUPS][high, low][DEPTH][PITCH], rows c r s (those past the last tap stay zero), columns n P Q + p Q + q,
+// and `combine` reads parts [SEGMENTS + 1][K][PITCH]: the sums over each SEGMENTS-th of the rows of high times high,
+// then that of both cross products, which weighs 2^-11. A scale is a power of two: multiplying by it rounds nothing.
 //
 // `largest` [N][PARTS] holds the bits of the largest |x| of each part of an image: those of floats without a sign are
 // ordered as the floats are, and whoever wants the scale takes the largest of PARTS. Infinity and NaN are the largest;
@@ -56,14 +56,14 @@ __device__ __forceinline__ unsigned scale_exponent(const uint4* __restrict__ lar
   return min(268u - (most >> 23), 253u);
 }
 
-// Where an output pixel's first tap reads, of the whole chunk, and its image's scale. No pixel: far outside.
-struct Pixel { const float* image; int row, column; float scale; };
+// Where an output pixel's first tap reads, image counted from x, and the image's scale. What is no pixel reads outside.
+struct Pixel { long long image; int row, column; float scale; };
 
-__device__ __forceinline__ Pixel pixel_of(const float* x, const uint4* largest, int column, int images) {
+__device__ __forceinline__ Pixel pixel_of(const uint4* __restrict__ largest, int column, int images) {
   const int image = column / (P * Q), pixel = column % (P * Q);
-  if (image >= images) return {x, -(1 << 30), 0, 0};
+  if (image >= images) return {0, -(1 << 30), 0, 0};
   const float scale = __uint_as_float(scale_exponent(largest, image) << 23);
-  return {x + image * IMAGE, pixel / Q * STRIDE_H - PAD_H, pixel % Q * STRIDE_W - PAD_W, scale};
+  return {image * IMAGE, pixel / Q * STRIDE_H - PAD_H, pixel % Q * STRIDE_W - PAD_W, scale};
 }
 
 struct Halves { unsigned high, low; };
@@ -80,7 +80,7 @@ split(const float* __restrict__ x, const uint4* __restrict__ largest, unsigned* 
   if (thread >= SPLITTERS) return;
   constexpr int PAIRS = PITCH / 2;
   const int pair = int(thread % PAIRS), first = int(thread / PAIRS) * EACH;
-  const Pixel from[2] = {pixel_of(x, largest, 2 * pair, images), pixel_of(x, largest, 2 * pair + 1, images)};
+  const Pixel from[2] = {pixel_of(largest, 2 * pair, images), pixel_of(largest, 2 * pair + 1, images)};
 #pragma unroll
   for (int c = first; c < first + EACH; ++c) {
     if (C % EACH != 0 && c >= C) return;
@@ -95,7 +95,8 @@ split(const float* __restrict__ x, const uint4* __restrict__ largest, unsigned* 
         for (int i = 0; i < 2; ++i) {
           const int row = from[i].row + r * DILATION_H, column = from[i].column + s * DILATION_W;
           const bool inside = unsigned(row) < unsigned(H) && unsigned(column) < unsigned(W);
-          h[i] = halves_of(inside ? from[i].image[c * PLANE + (long long)row * W + column] * from[i].scale : 0.0f);
+          const long long at = from[i].image + c * PLANE + (long long)row * W + column;
+          h[i] = halves_of(inside ? x[at] * from[i].scale : 0.0f);
         }
         high[0] = h[0].high | h[1].high << 16;
         high[(long long)DEPTH * PAIRS] = h[0].low | h[1].low << 16;
