@@ -178,6 +178,9 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
         if row.algo == "gemm.gemv":
             assert (row.status, row.note) == ("unsupported", "not a fully connected layer")
             continue
+        if "no code for the cpu" in row.note:
+            assert row.status == "unsupported"
+            continue
         assert (row.status, row.net, row.device, row.cache) == ("ok", "shape", "cpu", "hot")
         assert (row.batch, row.threads, row.seed, row.precision) == (2, 1, 5, "float64")
         assert row.shape == "n2c2h5w6k2r3s3p1"

@@ -19,6 +19,7 @@ TABLE = (
     "gemm.im2col",
     "gemm.panel",
     "gemm.gemv",
+    "gemm.split3",
     "fft.full",
     "fft.tiled",
     "winograd",
