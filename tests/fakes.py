@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from convbench.algorithms.base import Algorithm, Plan
-from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.base import Call, Knob, NoDevice, Sample
 from convbench.layers import Layer
 from convbench.measure.case import Case, Operands, open_case, operands
 from convbench.measure.rules import Budget
@@ -98,7 +98,7 @@ class FakeDevice:
     def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
         return np.fft.irfft2(array, size)
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         raise NoDevice("a scripted clock compiles nothing")
 
     def warnings(self) -> Iterable[str]:

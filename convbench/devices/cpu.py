@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.base import Call, Knob, NoDevice, Sample
 from convbench.problem import Problem
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Cpu:
 
         return irfft2(array, size, workers=self.threads, overwrite_x=True)
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """A CPU runs no CUDA."""
         raise NoDevice(f"{source.name} is CUDA source and this device is the CPU; use --device cuda")
 

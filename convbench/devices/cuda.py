@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.base import Call, Knob, NoDevice, Sample
 from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
 from convbench.devices.cupy_parts import CupyLaunches, counting_hook
@@ -205,7 +205,7 @@ class Cuda:
             return fft.ifft(array, size[0], axis=-2, overwrite_x=True).real.copy()
         return fft.irfft2(array, size, overwrite_x=True)
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result."""
         text = cuda_source(source, problem, **knobs)
         return self.xp.RawModule(code=text, options=("--std=c++17",), backend="nvrtc")

@@ -26,7 +26,10 @@ def algorithm(m: int) -> Algorithm:
     """winograd.f<m>: tiles of m x m outputs."""
     return Algorithm(
         f"winograd.f{m}",
-        on={"cpu": lambda problem, device: on_cpu(m, problem, device), "cuda": lambda p, device: plan(m, p, device)},
+        on={
+            "cpu": lambda problem, device: on_cpu(m, problem, device),
+            "cuda": lambda problem, device: on_cuda(m, problem, device),
+        },
         summary=f"Winograd F({m} x {m}, r x r): tiles of {m} x {m} outputs, one matrix product for each position",
     )
 
@@ -38,6 +41,13 @@ def on_cpu(m: int, problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.winograd import vector
 
     return vector.plan(m, problem, device)
+
+
+def on_cuda(m: int, problem: Problem, device: Device) -> Plan:
+    """Kernels and cuBLAS for float32; array code for float64, where nothing slides, and where ints cannot count."""
+    from convbench.algorithms.winograd import cuda
+
+    return cuda.plan(m, problem, device) if cuda.takes(m, problem) else plan(m, problem, device)
 
 
 def plan(m: int, problem: Problem, device: Device) -> Plan:
