@@ -8,7 +8,7 @@ RUN := results/runs/latest
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
 EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(CUDA),cuda13,))
 
-.PHONY: run test lint format results torch bench-cpu gate-selftest docs clean
+.PHONY: run test lint format results torch bench-cpu gpu gate-selftest docs clean
 
 run: $(VENV)/.run
 	rm -rf $(RUN)
@@ -44,6 +44,11 @@ torch: $(VENV)/.torch
 # measures other layer sets; BENCH passes more options (--help of convbench.bench_cpu).
 bench-cpu: $(VENV)/.torch
 	$(BIN)/python -m convbench.bench_cpu --out $(RESULTS)/bench-cpu $(if $(NET),--net $(NET)) $(BENCH)
+
+# Every CUDA kernel checked, then measured beside PyTorch and cuDNN, by this machine's own Python with its own CuPy: no
+# set-up, no network. Results go to OUT, or results/<gpu>; GPU passes options (--help of convbench.bench_gpu).
+gpu:
+	$(PYTHON) -m convbench.bench_gpu $(if $(OUT),--out $(OUT)) $(GPU)
 
 # How far this machine's duels can be believed: 20 of equal sides, 10 with one cell slowed down by 15 %.
 gate-selftest: $(VENV)/.run

@@ -25,6 +25,7 @@ from convbench.options import (
     UserError,
     check_device,
     check_precision,
+    check_some_compute_in,
     chosen_algorithms,
     chosen_device,
     chosen_layers,
@@ -88,6 +89,7 @@ def run(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that opening a case, or one turn, may take.")] = 60.0,
     isolate: Annotated[bool, typer.Option(help="Measure in a worker process, which may crash or hang.")] = True,
     phases: Annotated[bool, typer.Option("--phases", help="Also time the phases of those that tell them.")] = False,
+    energy: Annotated[bool, typer.Option(help="On a GPU also measure joules a call, half a second a case.")] = True,
 ) -> None:
     """Measure: every chosen layer under every chosen algorithm, checked against float64, into a CSV."""
     from convbench.bench import Setup, open_bench
@@ -118,8 +120,11 @@ def run(
             raise UserError(
                 f"--cache {cache} is not one of {', '.join(bench.caches)} on the {bench.site.facts['device']}"
             )
+        check_some_compute_in(precision, algorithms, bench.site.facts["device"])
         kept = cache or bench.caches[0]
-        request = Request(name, layers, algorithms, batch, precision, kept, Budget(budget), seed, run_name(), phases)
+        request = Request(
+            name, layers, algorithms, batch, precision, kept, Budget(budget, energy), seed, run_name(), phases
+        )
         path = resume or out or Path("results/runs") / f"{request.run}.csv"
         raise typer.Exit(measure_all(bench, request, path, old))
 

@@ -10,7 +10,7 @@ from convbench.algorithms.base import Algorithm
 from convbench.console import make_console
 from convbench.devices.base import Device
 from convbench.layers import Layer
-from convbench.problem import PRECISIONS, Problem
+from convbench.problem import PRECISIONS, USUAL_PRECISIONS, Problem
 from convbench.shapes import ConvShape
 from convbench.units import size
 
@@ -45,7 +45,8 @@ def print_listing(net: str, layers: Sequence[Layer], algorithms: Sequence[Algori
     table = _table("name", *kinds, "what it does", wrap="what it does")
     for algorithm in algorithms:
         marks = ["-" if kind not in algorithm.on else ("no GPU" if reasons[kind] else "yes") for kind in kinds]
-        table.add_row(algorithm.name, *marks, Text(str(algorithm.summary)))
+        wants = "; ".join(f"{kind}: {text}" for kind in kinds for text in wants_of(algorithm, kind))
+        table.add_row(algorithm.name, *marks, Text(str(algorithm.summary) + (f" ({wants})" if wants else "")))
     console.print(table)
 
     console.print("\n[b]devices[/b]")
@@ -53,6 +54,15 @@ def print_listing(net: str, layers: Sequence[Layer], algorithms: Sequence[Algori
         text = reasons[kind] or device_line(kind)
         console.print(f"{kind}: {'not available: ' if reasons[kind] else ''}{text}", markup=False)
     console.print(f"precisions: {', '.join(PRECISIONS)}")
+
+
+def wants_of(algorithm: Algorithm, kind: str) -> list[str]:
+    """What an algorithm's code for a kind of device needs, and the precisions it has where those are not the usual."""
+    if kind not in algorithm.on:
+        return []
+    has = algorithm.precisions_on(kind)
+    words = [algorithm.needs[kind]] if kind in algorithm.needs else []
+    return words + ([", ".join(has)] if has != USUAL_PRECISIONS else [])
 
 
 def unavailable(kind: str) -> str:

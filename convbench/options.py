@@ -82,6 +82,19 @@ def check_precision(precision: str) -> None:
         raise UserError(f"--precision {precision} is not one of {', '.join(PRECISIONS)}")
 
 
+def check_some_compute_in(precision: str, algorithms: Sequence[Algorithm], kind: str) -> None:
+    """Refuse a precision in which none of the chosen algorithms computes on a device of this kind."""
+    from convbench.problem import USUAL_PRECISIONS
+
+    if precision in USUAL_PRECISIONS:
+        return  # who does not compute in them gets a row that says why
+    if not any(kind in a.on and precision in a.precisions_on(kind) for a in algorithms):
+        raise UserError(
+            f"--precision {precision}: none of the chosen algorithms computes in it on the {kind}; "
+            f"`convbench list --device {kind}` shows what there is"
+        )
+
+
 def chosen_device(kind: str, threads: int) -> tuple[Any, str]:
     """The device of --device and --threads, and why it is this one."""
     from convbench.devices.base import NoDevice

@@ -42,6 +42,8 @@ PRECISIONS = {
     )
 }
 
+USUAL_PRECISIONS = ("float32", "float64")  # what every device multiplies
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -23,7 +23,8 @@ FLOORS = {
     "measure": 4, "machine": 4, "process": 4,
     "results": 5,
     "sweep": 6, "bench": 6, "worker": 6, "gate": 6, "report": 6, "bench_cpu": 6,
-    "verify": 7, "listing": 7, "console": 7, "options": 7, "cli": 7, "cli_gate": 7, "cli_duel": 7, "__main__": 7,
+    "verify": 7, "listing": 7, "console": 7, "options": 7, "cli": 7, "cli_gate": 7, "cli_duel": 7,
+    "bench_gpu": 7, "__main__": 7,
 }  # fmt: skip
 HEAVY = {
     "numpy", "numba", "llvmlite", "scipy", "pandas", "matplotlib", "cupy", "cupyx", "torch", "rich", "typer",
@@ -47,7 +48,17 @@ ALLOWED = {
 }
 ONLY_TABLES = {"_version", "shapes", "stats", "units", "layers", "problem", "results"}  # what gate and report may know
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
-PRINTERS = {"cli.py", "console.py", "listing.py", "verify.py", "gate/selftest.py", "bench_cpu/__main__.py"}
+PRINTERS = {
+    "cli.py",
+    "console.py",
+    "listing.py",
+    "verify.py",
+    "gate/selftest.py",
+    "bench_cpu/__main__.py",
+    "bench_gpu/__main__.py",
+    "bench_gpu/check.py",
+    "bench_gpu/table.py",
+}
 
 
 def name_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convbench.devices.base import Device
-from convbench.problem import Problem
+from convbench.problem import USUAL_PRECISIONS, Problem
 
 
 class Unsupported(Exception):
@@ -53,7 +53,6 @@ class Plan:
     foreign: Foreign | None = None
 
 
-USUAL_PRECISIONS = ("float32", "float64")
 PlanFunction = Callable[[Problem, Device], Plan]
 
 

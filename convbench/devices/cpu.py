@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.devices.base import Call, Knob, NoDevice, Sample
-from convbench.problem import Problem
+from convbench.problem import USUAL_PRECISIONS, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,8 +94,8 @@ class Cpu:
         return None
 
     def flops_peak(self, precision: str) -> float:
-        """The best of several products of two PEAK_SIZE x PEAK_SIZE matrices."""
-        a = self.xp.ones((PEAK_SIZE, PEAK_SIZE), precision)
+        """The best of several products of PEAK_SIZE x PEAK_SIZE matrices; float32's where BLAS has no such numbers."""
+        a = self.xp.ones((PEAK_SIZE, PEAK_SIZE), precision if precision in USUAL_PRECISIONS else "float32")
         out = self.xp.empty_like(a)
         return 2 * PEAK_SIZE**3 / self._best(lambda: self.xp.matmul(a, a, out=out))
 
@@ -103,7 +103,7 @@ class Cpu:
         """The best of many calls of a kernel that touches nothing but registers; None in float64, which it has not."""
         from convbench.vector.peak import multiply_add_peak
 
-        return multiply_add_peak(self.threads, PEAK_SECONDS) if precision == "float32" else None
+        return multiply_add_peak(self.threads, PEAK_SECONDS) if precision != "float64" else None
 
     def bandwidth_peak(self) -> float:
         """The best of several searches for the largest of four times the last-level cache in numbers, by all threads.

@@ -103,7 +103,8 @@ class Cuda:
         if sample.enqueue_s is not None and not sample.disturbed:
             self._enqueue_s[first] = sample.enqueue_s
         calls[:] = calls[loops % len(calls) :] + calls[: loops % len(calls)]
-        return Sample(sample.seconds / loops, sample.disturbed, (sample.enqueue_s or 0) / loops, self._nvml.sm_mhz())
+        disturbed = sample.disturbed or self._nvml.slowed()
+        return Sample(sample.seconds / loops, disturbed, (sample.enqueue_s or 0) / loops, self._nvml.sm_mhz())
 
     def _last_enqueue(self, call: Call) -> float:
         return self._enqueue_s.get(call, ENQUEUE_GUESS_S)

@@ -42,6 +42,15 @@ class Nvml:
         mhz = self._ask(lambda: self._library.nvmlDeviceGetClockInfo(self._gpu, self._library.NVML_CLOCK_SM))
         return None if mhz is None else float(mhz)
 
+    def slowed(self) -> bool:
+        """Whether the clocks are held down now, so that a time just taken is too long."""
+        return bool(self._reasons() & sum(SLOWDOWNS))
+
+    def _reasons(self) -> int:
+        if self._gpu is None:
+            return 0
+        return self._ask(lambda: self._library.nvmlDeviceGetCurrentClocksThrottleReasons(self._gpu)) or 0
+
     def energy_j(self) -> float | None:
         """Joules the GPU has used since its driver was loaded; only differences mean something."""
         if self._gpu is None:
@@ -57,7 +66,7 @@ class Nvml:
         """What makes times on this GPU doubtful now."""
         if self._gpu is None:
             return
-        reasons = self._ask(lambda: self._library.nvmlDeviceGetCurrentClocksThrottleReasons(self._gpu)) or 0
+        reasons = self._reasons()
         for bit, what in SLOWDOWNS.items():
             if reasons & bit:
                 yield f"the GPU is slowed down by {what}: times are too long; let it cool, or lock its clocks lower"

@@ -54,7 +54,7 @@ def measure(
             guarded(timing.case, lambda timing=timing, number=number: take_turn(timing, device, budget, number))  # type: ignore[misc]
             if not timing.case.alive or is_done(timing.times, timing.spent, budget):
                 active.remove(timing)
-                guarded(timing.case, lambda timing=timing: finish(timing.case, data, device))  # type: ignore[misc]
+                guarded(timing.case, lambda timing=timing: finish(timing.case, data, device, budget.energy))  # type: ignore[misc]
                 timing.case.release()
                 yield timing.case
         number += 1
@@ -89,7 +89,7 @@ def take_turn(timing: _Timing, device: Device, budget: Budget, number: int) -> N
             return
 
 
-def finish(case: Case, data: Operands, device: Device) -> None:
+def finish(case: Case, data: Operands, device: Device, energy: bool = True) -> None:
     """After the last sample: hot time, energy and phases where there are any, and a second check of the answer.
 
     The check is on -x, whose answer is -y, and on an output that is full already: who remembers an answer is found out.
@@ -98,7 +98,8 @@ def finish(case: Case, data: Operands, device: Device) -> None:
         return
     assert case.call is not None
     assert case.answer is not None
-    case.hot_s, case.joule = device.time_hot(case.call), device.joules(case.call)
+    case.hot_s = device.time_hot(case.call)
+    case.joule = device.joules(case.call) if energy else None
     split_up(case, data, device)
     changed_operands(data, device)  # by whom, nobody can tell any more
     data.x[...] = -data.x

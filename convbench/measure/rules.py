@@ -22,9 +22,13 @@ TURN_SECONDS = 0.1  # ... or as many as fit this
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds of sampling a case may take; warm-up takes at most as much again, and never more than WARM_LIMIT."""
+    """Seconds of sampling a case may take; warm-up takes at most as much again, and never more than WARM_LIMIT.
+
+    energy: also measure the joules a call takes, half a second more where the device tells them.
+    """
 
     seconds: float = 3.0
+    energy: bool = True
 
     @property
     def warm_limit(self) -> float:

@@ -42,7 +42,9 @@ class Row:
     direction: str = _column("`forward`")
     algo: str = _column("algorithm, `family.variant`")
     device: str = _column("`cpu` or `cuda`")
-    precision: str = _column("of x, w and y: `float32`, `float64`")
+    precision: str = _column(
+        "of x, w and y: `float32`, `float64`, `float16`; `tf32`: float32 arrays, products of 10 bits"
+    )
     batch: int = _column("images, N")
     threads: int = _column("CPU threads every algorithm was given")
     cache: str = _column("`hot`: operands stay where the call before left them; `cold`: evicted or flushed before each")
@@ -61,7 +63,8 @@ class Row:
     loops: int | None = _column("calls a sample")
     outliers: int | None = _column("samples beyond Tukey's fences; counted, not dropped")
     disturbed: int | None = _column(
-        "samples from which the hypervisor or another process took time; counted, not dropped"
+        "samples from which the hypervisor or another process took time (CUDA: launches exposed, or clocks held down); "
+        "counted, not dropped"
     )
     converged: bool | None = _column("`true` where the interval's half-width is at most 1 % of the median")
     first_ms: float | None = _column("ms: planning and the first call, compiling included")

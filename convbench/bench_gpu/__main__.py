@@ -1,0 +1,159 @@
+"""`python -m convbench.bench_gpu`: check everything on this GPU, measure it beside PyTorch and cuDNN, show who wins.
+
+First every algorithm's answers, each algorithm in processes of its own and many at once, which also fills CuPy's cache
+of compiled kernels; then `convbench run`, precision by precision and batch by batch, ours and the vendor's in turns;
+the table comes last. Runs that the deadline leaves out are named. It needs no installation: any Python with CuPy does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convbench.bench_gpu.check import NET, check_all
+from convbench.devices.base import NoDevice
+from convbench.results import ResultsError
+
+PRECISIONS, BATCHES = ("float32", "tf32", "float16"), (128, 16, 1)  # the most telling first
+SEED = 1
+MINUTES = 8.0
+BUDGET = 0.2  # seconds a case: a GPU's samples agree after a few
+LEAST_SECONDS = 20.0  # a run is not begun with less left
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for."""
+
+    out: Path | None
+    minutes: float
+    budget: float
+    algo: str
+    precisions: tuple[str, ...]
+    batches: tuple[int, ...]
+    keep: bool
+    show: bool
+    checks: bool
+    charts: bool
+
+
+def parse(arguments: Sequence[str] | None) -> Asked:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m convbench.bench_gpu", description="Ours against cuDNN on a GPU.")
+    parser.add_argument("--out", type=Path, help="folder of the CSVs; default: results/<gpu>")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="begin no run that would end later")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of sampling a case may take")
+    parser.add_argument("--algo", default="all", help="as for `convbench run`")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS), help="a comma list, in the order of measuring")
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="a comma list, likewise")
+    parser.add_argument("--keep", action="store_true", help="measure only what the files lack")
+    parser.add_argument("--show", action="store_true", help="measure nothing: show what is in the folder")
+    parser.add_argument(
+        "--no-checks", dest="checks", action="store_false", help="measure at once; cases are checked too"
+    )
+    parser.add_argument("--no-charts", dest="charts", action="store_false", help="leave the charts to convbench report")
+    found = parser.parse_args(arguments)
+    precisions = tuple(found.precisions.split(","))
+    if unknown := [name for name in precisions if name not in PRECISIONS]:
+        parser.error(f"--precisions {unknown[0]} is not one of {', '.join(PRECISIONS)}")
+    try:
+        batches = tuple(int(text) for text in found.batches.split(","))
+    except ValueError:
+        parser.error(f"--batches {found.batches} is not a comma list of whole numbers")
+    if found.show and not found.out:
+        parser.error("--show needs --out, the folder that is to be shown")
+    return Asked(found.out, found.minutes, found.budget, found.algo, precisions, batches, found.keep, found.show,
+                 found.checks, found.charts)  # fmt: skip
+
+
+def folder_of(hardware: str) -> Path:
+    """results/nvidia-h200 for `NVIDIA H200`."""
+    return Path("results") / re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-")
+
+
+def chosen(algo: str, precision: str) -> list[str]:
+    """The algorithms of --algo that compute in a precision on a GPU."""
+    from convbench.algorithms import built_in, select
+
+    known = built_in()
+    wanted = select(algo, [algorithm.name for algorithm in known], "algorithm")
+    return [a.name for a in known if a.name in wanted and "cuda" in a.on and precision in a.precisions_on("cuda")]
+
+
+def sweep(asked: Asked, path: Path, precision: str, batch: int) -> int:
+    """Measure a precision and batch by `convbench run`, appended to the precision's file; its exit code."""
+    words = ["--net", NET, "--device", "cuda", "--precision", precision, "--batch", str(batch), "--seed", str(SEED)]
+    words += ["--algo", ",".join(chosen(asked.algo, precision)), "--budget", str(asked.budget), "--out", str(path)]
+    if not (precision == PRECISIONS[0] and batch == max(asked.batches)):
+        words.append("--no-energy")  # half a second each, and it tells most where there is most to do
+    return subprocess.run([sys.executable, "-m", "convbench", "run", *words], check=False).returncode
+
+
+def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
+    """All sweeps there is time for: the worst exit code, and what was left out."""
+    from convbench.results import read
+
+    code, left = 0, []
+    for precision in asked.precisions:
+        if not chosen(asked.algo, precision):
+            continue
+        path = folder / f"{precision}.csv"
+        have = {row.batch for row in read(path)} if asked.keep and path.is_file() else set()
+        if not asked.keep:
+            for old in (path, path.with_name(f"{precision}.samples.csv")):
+                old.unlink(missing_ok=True)
+        for batch in asked.batches:
+            if batch in have:
+                continue
+            if end - time.monotonic() < LEAST_SECONDS:
+                left.append(f"{precision} at batch {batch}")
+                continue
+            found = sweep(asked, path, precision, batch)
+            code = max(code, found)
+            if found == 2 or found >= 128:
+                return code, left
+    return code, left
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check, measure, draw, show; the worst exit code, 2 for what cannot be done."""
+    from convbench.algorithms import UnknownName
+    from convbench.bench_gpu.table import show
+
+    asked = parse(arguments)
+    end = time.monotonic() + 60 * asked.minutes
+    code, left = 0, list[str]()
+    try:
+        folder = asked.out
+        if not asked.show:
+            from convbench.devices.cuda import cuda_device
+
+            folder = folder or folder_of(cuda_device(1).hardware)
+            folder.mkdir(parents=True, exist_ok=True)
+            jobs = [(name, precision) for precision in asked.precisions for name in chosen(asked.algo, precision)]
+            if asked.checks:
+                code = check_all(jobs, asked.batches, folder / "checks.txt")
+            worst, left = measure(asked, folder, end)
+            code = max(code, worst)
+        assert folder is not None
+        files = [path for name in PRECISIONS if (path := folder / f"{name}.csv").is_file()]
+        if files and asked.charts and not asked.show:
+            words = ["report", *map(str, files), "--out", str(folder / "charts")]
+            code = max(code, subprocess.run([sys.executable, "-m", "convbench", *words], check=False).returncode)
+        show(files, folder / "table.md")
+        if left:
+            print(f"no time was left for {', '.join(left)}: `make gpu GPU=--keep` measures what the files lack")
+    except (NoDevice, UnknownName, ResultsError, OSError) as error:
+        print(f"convbench: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

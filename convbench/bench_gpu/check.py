@@ -1,0 +1,69 @@
+"""Every algorithm's answers on the GPU, before anything is timed.
+
+`python -m convbench.bench_gpu.check ALGO PRECISION BATCHES` is one job. Each algorithm and precision has a process
+of its own, so that one that ruins its GPU context ruins no other; many at once, as most of the time goes into compiling
+and into the float64 reference, on the host.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+NET = "alexnet"
+SHAPES = 10  # random odd ones beside the layers
+SEED = 1
+SPARE_CORES = 2
+MOST_TOGETHER = 14  # each has a GPU context of about half a gigabyte, and arrays of its own
+LONGEST_SECONDS = 240.0
+
+
+def check_one(algo: str, precision: str, batches: Sequence[int]) -> int:
+    """The layers at each batch, and random shapes at the first; the worst exit code of `convbench verify`."""
+    from convbench.options import chosen_algorithms, chosen_device, chosen_layers
+    from convbench.verify import print_verification
+
+    device, _ = chosen_device("cuda", 1)
+    (algorithm,) = chosen_algorithms(algo, ())
+    _, layers = chosen_layers(NET, "all", None)
+    codes = []
+    for i, batch in enumerate(batches):
+        shapes = 0 if i else SHAPES
+        codes.append(print_verification(layers, [algorithm], device, precision, batch, shapes, SEED))
+    # A vendor's algorithm that takes none of them has done nothing wrong.
+    return max(0 if code == 4 and algorithm.family == "library" else code for code in codes)
+
+
+def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path) -> int:
+    """All jobs (algorithm, precision); prints those that fail, writes what each says to `log`; the worst exit code."""
+    print(
+        f"checking {len(jobs)} algorithms and precisions on the GPU, each on {NET} and {SHAPES} odd shapes", flush=True
+    )
+    together = max(1, min(MOST_TOGETHER, (os.cpu_count() or 1) - SPARE_CORES))
+    with ThreadPoolExecutor(together) as pool:
+        ends = list(pool.map(lambda job: _run(job[0], job[1], batches), jobs))
+    log.write_text("".join(f"== {algo} {precision}: exit {code}\n{text}\n" for (algo, precision), (code, text) in
+                           zip(jobs, ends, strict=True)))  # fmt: skip
+    for (algo, precision), (code, text) in zip(jobs, ends, strict=True):
+        if code:
+            print(f"{algo} in {precision} failed with exit code {code}:\n{text.rstrip()}")
+    bad = sum(bool(code) for code, _ in ends)
+    print(f"{len(jobs) - bad} of {len(jobs)} right; all answers: {log}", flush=True)
+    return max((code for code, _ in ends), default=0)
+
+
+def _run(algo: str, precision: str, batches: Sequence[int]) -> tuple[int, str]:
+    words = [sys.executable, "-m", __name__, algo, precision, ",".join(map(str, batches))]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return 4, f"not finished after {LONGEST_SECONDS:.0f} s"
+    return (4 if done.returncode < 0 else done.returncode), done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(check_one(sys.argv[1], sys.argv[2], [int(text) for text in sys.argv[3].split(",")]))

@@ -1,0 +1,237 @@
+"""`make gpu` without a GPU: what is checked and measured, in which order, what a deadline leaves out, and its table."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import row
+
+from convbench.bench_gpu import __main__ as command
+from convbench.bench_gpu import check, table
+from convbench.results import Row, Writer
+
+
+def gpu_row(**changes: Any) -> Row:
+    values: dict[str, Any] = {"device": "cuda", "hardware": "NVIDIA H200", "cache": "cold", "batch": 128}
+    values |= {"gflop": 60.0, "bytes_min": 10**8, "ceiling_gflops": 5e4, "ceiling_gbs": 4000.0}
+    return row(**(values | changes))
+
+
+def written(path: Path, *rows: Row) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = Writer(path)
+    for each in rows:
+        writer.add(each, [])
+    writer.close()
+    return path
+
+
+def test_a_gpus_folder_is_named_after_it() -> None:
+    assert command.folder_of("NVIDIA H200") == Path("results/nvidia-h200")
+    assert command.folder_of("NVIDIA GeForce RTX 4090 (laptop)") == Path("results/nvidia-geforce-rtx-4090-laptop")
+
+
+def test_each_precision_takes_the_algorithms_that_have_it() -> None:
+    singles = command.chosen("all", "float32")
+    assert {"direct.naive", "direct.blocked", "gemm.im2col", "winograd.f4", "fft.full"} <= set(singles)
+    assert not {"library.torch.mkldnn", "library.torch.prepacked"} & set(singles), "those are a CPU's"
+    assert "direct.naive" not in command.chosen("all", "float16")
+    assert command.chosen("direct", "float32") == ["direct.naive", "direct.blocked"]
+
+
+class Commands:
+    """Stands for subprocess.run: remembers what is asked for, and answers with a code."""
+
+    def __init__(self, code: int = 0, out: str = "") -> None:
+        self.asked: list[list[str]] = []
+        self.code, self.out = code, out
+
+    def __call__(self, words: list[str], **_: Any) -> Any:
+        self.asked.append([str(word) for word in words[1:]])
+        return SimpleNamespace(returncode=self.code, stdout=self.out, stderr="")
+
+
+def runs(commands: Commands) -> list[tuple[str, str]]:
+    """Precision and batch of each `convbench run`."""
+    found = []
+    for words in commands.asked:
+        if "run" in words[:3]:
+            found.append((words[words.index("--precision") + 1], words[words.index("--batch") + 1]))
+    return found
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    stand_in = Commands()
+    monkeypatch.setattr(subprocess, "run", stand_in)
+    monkeypatch.setattr("convbench.devices.cuda.cuda_device", lambda threads: SimpleNamespace(hardware="NVIDIA H200"))
+    return stand_in
+
+
+def test_everything_is_checked_then_measured_the_most_telling_first(commands: Commands, tmp_path: Path) -> None:
+    assert command.main(["--out", str(tmp_path)]) == 0
+    checks = [words for words in commands.asked if "convbench.bench_gpu.check" in words]
+    first_run = next(i for i, words in enumerate(commands.asked) if "run" in words[:3])
+    assert len(checks) == first_run, "nothing is timed before all answers are checked"
+    assert {(words[2], words[3]) for words in checks} == {
+        (name, precision) for precision in command.PRECISIONS for name in command.chosen("all", precision)
+    }
+    assert {words[4] for words in checks} == {"128,16,1"}
+    assert runs(commands) == [(p, str(b)) for p in command.PRECISIONS if command.chosen("all", p) for b in (128, 16, 1)]
+    energy = [words for words in commands.asked if "run" in words[:3] and "--no-energy" not in words]
+    assert [(w[w.index("--precision") + 1], w[w.index("--batch") + 1]) for w in energy] == [("float32", "128")]
+    assert (tmp_path / "checks.txt").read_text().startswith("== ")
+
+
+def test_a_deadline_leaves_out_the_last_and_says_so(
+    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 100))  # each look at the clock finds 100 s gone
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    precisions = [name for name in command.PRECISIONS if command.chosen("all", name)]
+    command.main(["--out", str(tmp_path), "--minutes", "5", "--no-checks"])
+    assert runs(commands) == [("float32", "128"), ("float32", "16")]
+    text = capsys.readouterr().out
+    assert "no time was left for float32 at batch 1" in text
+    assert all(f"{name} at batch 16" in text for name in precisions[1:])
+    assert "GPU=--keep" in text
+
+
+def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -> None:
+    kept = written(tmp_path / "float32.csv", gpu_row(batch=16))
+    command.main(["--out", str(tmp_path), "--keep", "--no-checks", "--precisions", "float32"])
+    assert runs(commands) == [("float32", "128"), ("float32", "1")]
+    command.main(["--out", str(tmp_path), "--no-checks", "--precisions", "float32"])
+    assert not kept.exists(), "without --keep old rows do not stay among the new"
+
+
+def test_the_worst_exit_code_is_the_answer(commands: Commands, tmp_path: Path) -> None:
+    commands.code = 5
+    assert command.main(["--out", str(tmp_path), "--no-checks"]) == 5
+    commands.code = 2
+    commands.asked.clear()
+    assert command.main(["--out", str(tmp_path), "--no-checks"]) == 2
+    assert len(runs(commands)) == 1, "an option that is wrong once is wrong every time"
+
+
+def test_without_a_gpu_one_line_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert command.main([]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("convbench: CuPy")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--precisions", "float8"], "float8 is not one of float32, tf32, float16"),
+        (["--batches", "many"], "many is not a comma list"),
+        (["--show"], "--show needs --out"),
+    ],
+)
+def test_wrong_options_are_refused(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(words)
+    assert end.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_an_unknown_algorithm_is_refused(commands: Commands, tmp_path: Path, capsys: Any) -> None:
+    assert command.main(["--out", str(tmp_path), "--algo", "gemm.implicitt"]) == 2
+    assert "no algorithm is called 'gemm.implicitt'" in capsys.readouterr().err
+    assert commands.asked == []
+
+
+# Checks
+
+
+def test_a_wrong_answer_is_shown_and_the_others_are_kept_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(words: list[str], **_: Any) -> Any:
+        if words[3] == "m.slow":
+            raise subprocess.TimeoutExpired(words, 1)
+        code = {"m.wrong": 5, "m.dead": -11}.get(words[3], 0)
+        return SimpleNamespace(returncode=code, stdout=f"said by {words[3]}\n", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", answers)
+    jobs = [("m.right", "float32"), ("m.wrong", "float32"), ("m.dead", "tf32"), ("m.slow", "tf32")]
+    assert check.check_all(jobs, (1, 2), tmp_path / "checks.txt") == 5
+    text = capsys.readouterr().out
+    assert "m.wrong in float32 failed with exit code 5:\nsaid by m.wrong" in text
+    assert "m.dead in tf32 failed with exit code 4" in text
+    assert "not finished after 240 s" in text
+    assert "said by m.right" not in text
+    assert "1 of 4 right" in text
+    assert "== m.right float32: exit 0\nsaid by m.right\n" in (tmp_path / "checks.txt").read_text()
+
+
+def test_one_job_checks_the_layers_at_each_batch_and_odd_shapes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def verification(
+        layers: Any, algorithms: Any, device: Any, precision: str, batch: int, shapes: int, seed: int
+    ) -> int:
+        asked.append((len(layers), algorithms[0].name, precision, batch, shapes))
+        return 4 if batch == 1 else 0
+
+    monkeypatch.setattr("convbench.verify.print_verification", verification)
+    monkeypatch.setattr("convbench.options.chosen_device", lambda kind, threads: (None, ""))
+    assert check.check_one("direct.naive", "float32", (16, 1)) == 4
+    assert asked == [(8, "direct.naive", "float32", 16, check.SHAPES), (8, "direct.naive", "float32", 1, 0)]
+    assert check.check_one("library.torch.nchw", "float32", (16, 1)) == 0, "a vendor may take none of them"
+
+
+# The table
+
+
+def test_the_table_says_who_wins_and_how_far_the_floor_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"precision": "float32", "layer": "conv3"}
+    path = written(
+        tmp_path / "float32.csv",
+        gpu_row(algo="winograd.f4", time_ms=0.6, time_lo_ms=0.59, time_hi_ms=0.61, error=4e-6, **same),
+        gpu_row(algo="gemm.implicit", time_ms=2.4, time_lo_ms=2.3, time_hi_ms=2.5, **same),
+        gpu_row(algo="library.cudnn.winograd_nonfused", time_ms=0.9, time_lo_ms=0.8, time_hi_ms=1.0, **same),
+        gpu_row(algo="library.torch.nchw", time_ms=1.2, time_lo_ms=1.1, time_hi_ms=1.3, **same),
+    )
+    table.show([path], tmp_path / "table.md")
+    text = capsys.readouterr().out
+    assert "float32, batch 128" in text
+    line = next(each for each in text.splitlines() if each.startswith("conv3"))
+    assert line.split() == [
+        "conv3",
+        "winograd.f4",
+        "600",
+        "us",
+        "200",
+        "%",
+        "cudnn.winograd_nonfused",
+        "900",
+        "us",
+        "1.5x",
+    ]
+    assert max(map(len, text.splitlines())) <= 80
+    kept = (tmp_path / "table.md").read_text()
+    assert "| conv3 | winograd.f4 | 600 us | 200 % | cudnn.winograd_nonfused | 900 us | 1.5x |" in kept
+    assert "NVIDIA H200" in kept
+
+
+def test_memory_can_be_the_floor() -> None:
+    assert table.floor_ms(gpu_row()) == pytest.approx(60 / 5e4 * 1e3)
+    assert table.floor_ms(gpu_row(bytes_min=10**10)) == pytest.approx(2.5)
+    assert table.floor_ms(gpu_row(ceiling_gbs=None)) is None
+    assert table.of_floor(None) == ""
+
+
+def test_a_layer_that_nobody_can_do_is_a_line_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    untimed: dict[str, Any] = dict.fromkeys(("time_ms", "time_lo_ms", "time_hi_ms", "samples", "gflops"))
+    failed = gpu_row(precision="tf32", algo="gemm.implicit", status="failed", **untimed)
+    table.show([written(tmp_path / "tf32.csv", failed)], tmp_path / "table.md")
+    assert "no rival" in capsys.readouterr().out
