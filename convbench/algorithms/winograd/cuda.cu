@@ -2,8 +2,9 @@
 //
 // The shape in front is that of one tile: a window of H x W inputs, P x Q outputs. So layers share what is compiled; what
 // differs between them comes in Geometry. In front stand too, exact,  BT_H [TH][H], BT_W [TW][W], AT_H [P][TH], AT_W [Q][TW].
-// A thread transforms its rows, then its columns; between the two it keeps them in shared memory, in a lane of its own:
-// loops over rows and columns then need no unrolling, and windows of 10 x 10 no more registers than small ones.
+// A thread copies its window to shared memory, in a lane of its own, and transforms rows and columns there: all loads are
+// under way at once, loops over rows and columns need no unrolling, and windows of 10 x 10 take no more registers than small
+// ones.
 //
 //   V [TH TW][channels][tiles], M [TH TW][filters][tiles]: tiles fastest, so that a warp writes or reads whole lines of a plane.
 //
@@ -15,6 +16,11 @@
 //                                                               tiles    [0      |1      |2      |3
 //
 // Where that saves no tiles, tiles start anew with every item, `pitch` is a whole number of tiles, and nothing wraps.
+
+#include "../../devices/ptx.cuh"
+
+constexpr int TH = sizeof(BT_H) / sizeof(BT_H[0]), TW = sizeof(BT_W) / sizeof(BT_W[0]);
+static_assert(sizeof(T) == 4 && TH >= H && TW >= W, "a window is copied in words, and is never larger than its transform");
 
 // One axis of the mosaic.
 struct Axis {
@@ -37,8 +43,15 @@ struct Geometry {
   int together;           // channels that neighbouring threads take: phases of the columns, neighbours in memory
 };
 
-constexpr int TH = sizeof(BT_H) / sizeof(BT_H[0]), TW = sizeof(BT_W) / sizeof(BT_W[0]);
+constexpr int THREADS = 128;
 constexpr int PITCH = THREADS + (32 + Q - 1) / Q;  // the Q outputs of a row of a tile lie in different banks
+using Half = T[H][TW][THREADS];  // d of each thread in the first W, then d B
+struct Staging {
+  T staged[P][TW][PITCH];        // A^T M of each thread, then its outputs in the first Q
+  long long starts[P][THREADS];  // where in y the row begins, in the leftmost image of the mosaic
+  int limits[P][THREADS];        // columns from here on are not of this row
+  int columns[Q][PITCH];         // from there to each column's image and place, or OUTSIDE
+};
 constexpr int OUTSIDE = 0x7fffffff;
 
 // Where a tile begins on an axis, and how it goes on.
@@ -88,13 +101,13 @@ __device__ __forceinline__ int images_right_of(const Geometry& g, int row_image)
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_input(const T* __restrict__ x, const int4* __restrict__ channels, const Geometry* __restrict__ geometry,
                 T* __restrict__ v) {
-  __shared__ T half[H][TW][THREADS];  // d B, of each thread
+  extern __shared__ __align__(16) unsigned char shared[];
+  auto& half = *reinterpret_cast<Half*>(shared);
 
   const Geometry& g = *geometry;
   const int mine = threadIdx.x;
-  const int tiles_a_block = THREADS / g.together, blocks = (g.tiles + tiles_a_block - 1) / tiles_a_block;
-  const int tile = blockIdx.x % blocks * tiles_a_block + mine / g.together;
-  const int index = blockIdx.x / blocks * g.together + mine % g.together;
+  const int tile = blockIdx.x * (THREADS / g.together) + mine / g.together;
+  const int index = blockIdx.y * g.together + mine % g.together;
   if (tile >= g.tiles) return;
   const int4 channel = channels[index];
   const int plane = g.row.size * g.column.size, image = g.planes * plane;
@@ -113,10 +126,22 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
   for (int i = 0; i < H; ++i, row.advance(g.row)) {
     const int at = row.local * g.row.step + row.phase * g.row.stride + channel.y;
     const int limit = unsigned(at) < unsigned(g.row.size) ? images_right_of(g, row.image) * image : 0;
-    const T* from = x + (long long)row.image * g.across * image + ((long long)channel.x * g.row.size + at) * g.column.size;
+    const T* from = x;
+    if (limit > 0) from += (long long)row.image * g.across * image + ((long long)channel.x * g.row.size + at) * g.column.size;
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      const bool inside = columns[j] < limit;
+      copy_async_4(&half[i][j][mine], from + (inside ? columns[j] : 0), inside);
+    }
+  }
+  copy_async_commit();
+  copy_async_wait<0>();  // a thread's own: no other reads them
+
+#pragma unroll 1
+  for (int i = 0; i < H; ++i) {
     T d[W], out[TW];
 #pragma unroll
-    for (int j = 0; j < W; ++j) d[j] = columns[j] < limit ? from[columns[j]] : T(0);
+    for (int j = 0; j < W; ++j) d[j] = half[i][j][mine];
     apply(BT_W, d, out);
 #pragma unroll
     for (int b = 0; b < TW; ++b) half[i][b][mine] = out[b];
@@ -139,14 +164,11 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
 // neighbours, in y neighbouring threads write neighbours.
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry, T* __restrict__ y) {
-  __shared__ T staged[P][TW][PITCH];         // A^T M of each thread, then its outputs in the first Q
-  __shared__ long long starts[P][THREADS];  // where the row of outputs of the leftmost image begins in y
-  __shared__ int limits[P][THREADS];        // columns from here on are not of this row
-  __shared__ int columns[Q][PITCH];         // from there to each column's image and place, or OUTSIDE
+  extern __shared__ __align__(16) unsigned char shared[];
+  auto& [staged, starts, limits, columns] = *reinterpret_cast<Staging*>(shared);
 
   const Geometry& g = *geometry;
-  const int blocks = (g.tiles + THREADS - 1) / THREADS, mine = threadIdx.x;
-  const int tile = blockIdx.x % blocks * THREADS + mine, filter = blockIdx.x / blocks;
+  const int mine = threadIdx.x, tile = blockIdx.x * THREADS + mine, filter = blockIdx.y;
   const int plane = g.row.outputs * g.column.outputs, image = g.filters * plane;
 
   if (tile < g.tiles) {

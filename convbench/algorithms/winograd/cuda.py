@@ -22,7 +22,7 @@ from convbench.algorithms.winograd.mosaic import INDICES, Line, Mosaic, mosaic
 from convbench.algorithms.winograd.tiles import MOST_TAPS, matrices, note, transform_filters
 from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, Transform, transform
 from convbench.algorithms.winograd.transforms import Matrix as Exact
-from convbench.devices.base import Device, Knob, Matrix
+from convbench.devices.base import Device, Matrix
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
@@ -30,16 +30,19 @@ CACHE_PART = 0.7  # of the last-level cache for V and M; U streams through the r
 TILES_QUANTUM = 64  # a chunk's tiles are a multiple: columns of the blocks that cuBLAS computes a product in
 ROW_QUANTUM = 4  # a row of V or M is a multiple of 16 bytes: cuBLAS then reads 16 at once
 MOST_TOGETHER = 4  # phases of the columns that neighbouring threads read: 8 tiles of each still write 32 bytes
-THREADS = (128, 64)  # a block: the first whose shared memory fits
-SHARED_MEMORY = 48 << 10  # bytes a kernel may declare on any GPU
+THREADS = 128  # a block, as in cuda.cu
+MOST_BLOCKS = (1 << 16) - 1  # of a grid's second dimension
 
 
 def takes(m: int, problem: Problem) -> bool:
-    """Whether the kernels take this problem: float32, something slides, and an image and the tiles count in ints."""
+    """Whether the kernels take this problem: float32, something slides, and ints and blocks suffice to count with."""
     s = problem.shape
-    tiles = s.n * prod(axis.out_phases * axis.tiles for axis in tile_axes(m, s))
-    images = max(s.c * s.h * s.w, s.k * s.p * s.q)
-    return problem.precision == "float32" and not s.is_matrix_product and max(images, tiles * m) < INDICES
+    if problem.precision != "float32" or s.is_matrix_product:
+        return False
+    rows, columns = tile_axes(m, s)
+    tiles = s.n * prod(axis.out_phases * axis.tiles * axis.tile for axis in (rows, columns))
+    planes = max(s.c * rows.channels * columns.channels, s.k)
+    return max(s.c * s.h * s.w, s.k * s.p * s.q, tiles) < INDICES and planes <= MOST_BLOCKS
 
 
 def tile_axes(m: int, s: ConvShape) -> tuple[UnitAxis, UnitAxis]:
@@ -58,10 +61,12 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
     c = s.c // s.groups * rows.channels * columns.channels
     layout = mosaic(s.n, max(s.c * s.h * s.w, s.k * s.p * s.q), rows, columns)
     counts = chunks(layout.tiles, positions * s.groups * (c + k) * problem.number.bytes, device.cache_bytes)
-    threads, together, stack = threads_a_block(f_rows, f_columns), together_in(columns), positions * s.groups
-    facts: dict[str, Knob] = {"THREADS": threads, **transform_matrices(f_rows, f_columns)}
+    together, stack = together_in(columns), positions * s.groups
+    facts = transform_matrices(f_rows, f_columns)
     module = device.load(Path(__file__).with_suffix(".cu"), tile_problem(rows, columns), **facts)
     into, out_of = module.get_function("transform_input"), module.get_function("transform_output")
+    shared_in, shared_out = shared_bytes(f_rows, f_columns)
+    into.max_dynamic_shared_size_bytes, out_of.max_dynamic_shared_size_bytes = shared_in, shared_out
 
     channels = device.put(channel_table(s, rows, columns))
     v = device.empty((stack * c * max(counts),), problem.storage)
@@ -71,8 +76,8 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
         where = device.put(geometry(s, layout, len(channels), sum(counts[:i]), count, together))
         v_chunk = v[: stack * c * count].reshape(stack, c, count)
         m_chunk = products[: stack * k * count].reshape(stack, k, count)
-        blocks = ceil_div(count, threads // together) * (len(channels) // together), ceil_div(count, threads) * s.k
-        steps.append((where, v_chunk, m_chunk, *blocks))
+        blocks_in = ceil_div(count, THREADS // together), len(channels) // together
+        steps.append((where, v_chunk, m_chunk, blocks_in, (ceil_div(count, THREADS), s.k)))
     (_, gh, _), (_, gw, _) = (matrices(xp, f, problem.storage) for f in (f_rows, f_columns))
 
     def prepare(w: Any) -> Any:
@@ -81,11 +86,11 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
 
     def body(x: Any, u: Any, y: Any) -> Iterator[str]:
         for where, v_chunk, m_chunk, blocks_in, blocks_out in steps:
-            into((blocks_in,), (threads,), (x, channels, where, v_chunk))
+            into(blocks_in, (THREADS,), (x, channels, where, v_chunk), shared_mem=shared_in)
             yield "input transform"
             device.matmul(u, v_chunk, m_chunk)
             yield "product"
-            out_of((blocks_out,), (threads,), (m_chunk, where, y))
+            out_of(blocks_out, (THREADS,), (m_chunk, where, y), shared_mem=shared_out)
             yield "output transform"
 
     words = [note(m, s, f_rows, f_columns), *([layout.note] if layout.note else [])]
@@ -107,16 +112,12 @@ def chunks(tiles: int, bytes_a_tile: int, cache_bytes: int) -> list[int]:
     return [size] * (ceil_div(tiles, size) - 1) + [ceil_div(last, ROW_QUANTUM) * ROW_QUANTUM]
 
 
-def threads_a_block(rows: Transform, columns: Transform) -> int:
-    """The first of THREADS for which the shared memory of both transforms fits, as cuda.cu declares it."""
-
-    def shared_bytes(threads: int) -> int:
-        pitch = threads + ceil_div(32, columns.m)
-        into = 4 * len(rows.bt[0]) * columns.products * threads
-        out_of = 4 * pitch * (rows.m * columns.products + columns.m) + 12 * threads * rows.m
-        return max(into, out_of)
-
-    return next(threads for threads in THREADS if shared_bytes(threads) <= SHARED_MEMORY)
+def shared_bytes(rows: Transform, columns: Transform) -> tuple[int, int]:
+    """Shared memory of a block of the input and of the output transform: Half and Staging of cuda.cu."""
+    pitch = THREADS + ceil_div(32, columns.m)
+    staged = ceil_div(rows.m * columns.products * pitch * 4, 8) * 8
+    rest = 12 * rows.m * THREADS + 4 * columns.m * pitch
+    return 4 * len(rows.bt[0]) * columns.products * THREADS, ceil_div(staged + rest, 8) * 8
 
 
 def tile_problem(rows: UnitAxis, columns: UnitAxis) -> Problem:
