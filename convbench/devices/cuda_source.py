@@ -25,8 +25,8 @@ def cuda_source(path: Path, problem: Problem, **knobs: Knob) -> str:
     In front stand `T` (the element type), `Index` (int, or long long where an array is large), N C H W K R S P Q,
     STRIDE_H STRIDE_W PAD_H PAD_W DILATION_H DILATION_W GROUPS, and the knobs by their names: ints, and matrices as
     double, exactly. Each local include is written in where it stands, the first time; `#line` marks make the compiler's
-    messages name the right file and line. Raises FileNotFoundError for a local include that is not there, ValueError for
-    a knob that is named like a size and for a matrix whose rows differ in length.
+    messages name the right file and line. Raises FileNotFoundError for a local include that is not there, ValueError
+    for a knob that is named like a size and for a matrix whose rows differ in length.
     """
     sizes = constants(problem)
     for name in knobs:

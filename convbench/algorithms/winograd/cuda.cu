@@ -1,7 +1,8 @@
 // winograd.f<m>: the transforms of F(P x Q, R x S), V = B^T d B of the inputs and Y = A^T M A of the products; a thread a tile.
 //
 // The shape in front is that of one tile: a window of H x W inputs, P x Q outputs. So layers share what is compiled; what
-// differs between them comes in Geometry. In front stand too, exact,  BT_H [TH][H], BT_W [TW][W], AT_H [P][TH], AT_W [Q][TW].
+// differs between them comes in Geometry. In front stand too, exact,  BT_H [TH][H], BT_W [TW][W], AT_H [P][TH], AT_W [Q][TW],
+// and the bytes of shared memory of both kernels, SHARED_IN and SHARED_OUT.
 // A thread copies its window to shared memory, in a lane of its own, and transforms rows and columns there: all loads are
 // under way at once, loops over rows and columns need no unrolling, and windows of 10 x 10 take no more registers than small
 // ones.
@@ -52,6 +53,7 @@ struct Staging {
   int limits[P][THREADS];        // columns from here on are not of this row
   int columns[Q][PITCH];         // from there to each column's image and place, or OUTSIDE
 };
+static_assert(sizeof(Half) == SHARED_IN && sizeof(Staging) == SHARED_OUT, "what the launches give");
 constexpr int OUTSIDE = 0x7fffffff;
 
 // Where a tile begins on an axis, and how it goes on.

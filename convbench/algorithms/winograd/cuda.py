@@ -1,4 +1,4 @@
-"""winograd.f<m> for float32 on CUDA: both transforms by cuda.cu, the products between them by cuBLAS, in chunks of tiles.
+"""winograd.f<m> for float32 on CUDA: both transforms by cuda.cu, the products by cuBLAS, in chunks of tiles.
 
     V = B^T d B [t^2, groups, C', tiles];   M = U V [t^2, groups, K / groups, tiles];   Y = A^T M A
 
@@ -22,12 +22,13 @@ from convbench.algorithms.winograd.mosaic import INDICES, Line, Mosaic, mosaic
 from convbench.algorithms.winograd.tiles import MOST_TAPS, matrices, note, transform_filters
 from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, Transform, transform
 from convbench.algorithms.winograd.transforms import Matrix as Exact
-from convbench.devices.base import Device, Matrix
+from convbench.devices.base import Device, Knob, Matrix
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 CACHE_PART = 0.7  # of the last-level cache for V and M; U streams through the rest
 TILES_QUANTUM = 64  # a chunk's tiles are a multiple: columns of the blocks that cuBLAS computes a product in
+LEAST_TILES = 2 * TILES_QUANTUM  # of a chunk, however small the cache: each reads all of U
 ROW_QUANTUM = 4  # a row of V or M is a multiple of 16 bytes: cuBLAS then reads 16 at once
 MOST_TOGETHER = 4  # phases of the columns that neighbouring threads read: 8 tiles of each still write 32 bytes
 THREADS = 128  # a block, as in cuda.cu
@@ -62,10 +63,11 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
     layout = mosaic(s.n, max(s.c * s.h * s.w, s.k * s.p * s.q), rows, columns)
     counts = chunks(layout.tiles, positions * s.groups * (c + k) * problem.number.bytes, device.cache_bytes)
     together, stack = together_in(columns), positions * s.groups
-    facts = transform_matrices(f_rows, f_columns)
+    shared_in, shared_out = shared_bytes(f_rows, f_columns)
+    facts: dict[str, Knob] = {"SHARED_IN": shared_in, "SHARED_OUT": shared_out}
+    facts |= transform_matrices(f_rows, f_columns)
     module = device.load(Path(__file__).with_suffix(".cu"), tile_problem(rows, columns), **facts)
     into, out_of = module.get_function("transform_input"), module.get_function("transform_output")
-    shared_in, shared_out = shared_bytes(f_rows, f_columns)
     into.max_dynamic_shared_size_bytes, out_of.max_dynamic_shared_size_bytes = shared_in, shared_out
 
     channels = device.put(channel_table(s, rows, columns))
@@ -105,7 +107,8 @@ def chunks(tiles: int, bytes_a_tile: int, cache_bytes: int) -> list[int]:
 
     The last is rounded up to ROW_QUANTUM: tiles past the end read zeros and write nothing.
     """
-    most = max(1, int(cache_bytes * CACHE_PART) // bytes_a_tile // TILES_QUANTUM) * TILES_QUANTUM
+    room = int(cache_bytes * CACHE_PART) // bytes_a_tile
+    most = max(LEAST_TILES, room // TILES_QUANTUM * TILES_QUANTUM)
     even = ceil_div(tiles, ceil_div(tiles, most))
     size = ceil_div(even, TILES_QUANTUM) * TILES_QUANTUM
     last = tiles - (ceil_div(tiles, size) - 1) * size

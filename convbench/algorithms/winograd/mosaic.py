@@ -1,4 +1,4 @@
-"""How images are laid side by side so that few tiles cover them: positions, tiles and items of an axis, and their number.
+"""How images are laid side by side so that few tiles cover them: the items, positions and tiles of an axis.
 
 An axis of the mosaic is a line of items: images, times the phases of the output where the filter is dilated. In a line
 of its own each item has ceil(outputs / m) tiles. Stitched, the items lie `pitch` positions apart and tiles run on
