@@ -18,8 +18,8 @@ from typing import Any
 from convbench.algorithms.base import Plan
 from convbench.algorithms.phased import phases_of, runs
 from convbench.algorithms.unit import UnitAxis, axes, ceil_div, filter_pieces
+from convbench.algorithms.winograd.filters import MOST_TAPS, matrices, note, transform_filters
 from convbench.algorithms.winograd.mosaic import INDICES, Line, Mosaic, mosaic
-from convbench.algorithms.winograd.tiles import MOST_TAPS, matrices, note, transform_filters
 from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, Transform, transform
 from convbench.algorithms.winograd.transforms import Matrix as Exact
 from convbench.devices.base import Device, Knob, Matrix
