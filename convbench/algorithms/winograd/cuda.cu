@@ -44,19 +44,20 @@ struct Geometry {
   int together;           // channels that neighbouring threads take: phases of the columns, neighbours in memory
 };
 
-constexpr int THREADS = 128;
-constexpr int PITCH = THREADS + (32 + Q - 1) / Q;  // the Q outputs of a row of a tile lie in different banks
-using Half = T[H][TW][THREADS];  // d of each thread in the first W, then d B
+constexpr int THREADS = 128, LANES = 32, WARPS = THREADS / LANES;
+constexpr int PITCH = LANES + (LANES + Q - 1) / Q;  // the Q outputs of a row of a tile lie in different banks
+using Half = T[H][TW][THREADS];                     // d of each thread in the first W, then d B
 struct Staging {
-  T staged[P][TW][PITCH];        // A^T M of each thread, then its outputs in the first Q
-  long long starts[P][THREADS];  // where in y the row begins, in the leftmost image of the mosaic
-  int limits[P][THREADS];        // columns from here on are not of this row
-  int columns[Q][PITCH];         // from there to each column's image and place, or OUTSIDE
+  T staged[WARPS][P][TW][PITCH];  // A^T M of each thread, then its outputs in the first Q
+  long long starts[P][LANES];     // where in y the row begins, in the leftmost image of the mosaic and in plane 0
+  int limits[P][LANES];           // columns from here on are not of this row
+  int columns[Q][PITCH];          // from there to each column's image and place, or OUTSIDE
 };
 static_assert(sizeof(Half) == SHARED_IN && sizeof(Staging) == SHARED_OUT, "what the launches give");
 constexpr int OUTSIDE = 0x7fffffff;
 
-// Where a tile begins on an axis, and how it goes on.
+// A position on an axis, and how a window goes on from there. (Outputs need not: where nothing wraps, a tile's outputs never
+// pass the end of an item.)
 struct Place {
   int image, phase, local;
 
@@ -162,18 +163,35 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
   }
 }
 
-// y [N, K, P, Q] from M [TH TW][filters][tiles] of this chunk. Rows of outputs go through shared memory: there a tile has Q
-// neighbours, in y neighbouring threads write neighbours.
+// y [N, K, P, Q] from M [TH TW][filters][tiles] of this chunk; a warp takes one filter and LANES tiles. Rows of outputs go
+// through shared memory: there a tile has Q neighbours, in y neighbouring threads write neighbours.
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry, T* __restrict__ y) {
   extern __shared__ __align__(16) unsigned char shared[];
-  auto& [staged, starts, limits, columns] = *reinterpret_cast<Staging*>(shared);
+  auto& [all_staged, starts, limits, columns] = *reinterpret_cast<Staging*>(shared);
 
   const Geometry& g = *geometry;
-  const int mine = threadIdx.x, tile = blockIdx.x * THREADS + mine, filter = blockIdx.y;
+  const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+  const int tile = blockIdx.x * LANES + lane, filter = blockIdx.y * WARPS + warp;
   const int plane = g.row.outputs * g.column.outputs, image = g.filters * plane;
+  auto& staged = all_staged[warp];
 
-  if (tile < g.tiles) {
+  // Where the tiles' rows and columns are, the same for all filters: shared out to the warps.
+#pragma unroll 1
+  for (int i = warp; i < P + Q; i += WARPS) {
+    if (i < P) {
+      const Place row(g.row, (g.first + tile) / g.column.tiles * P + i);
+      const int at = row.local * g.row.phases + row.phase;
+      limits[i][lane] = tile < g.tiles && at < g.row.outputs ? images_right_of(g, row.image) * image : 0;
+      starts[i][lane] = (long long)row.image * g.across * image + at * g.column.outputs;
+    } else {
+      const Place column(g.column, (g.first + tile) % g.column.tiles * Q + i - P);
+      const int at = column.local * g.column.phases + column.phase;
+      columns[i - P][lane] = column.image < g.across && at < g.column.outputs ? column.image * image + at : OUTSIDE;
+    }
+  }
+
+  if (tile < g.tiles && filter < g.filters) {
     const long long position = (long long)g.filters * g.tiles;
     m += (long long)filter * g.tiles + tile;
 #pragma unroll 1
@@ -183,36 +201,24 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
       for (int a = 0; a < TH; ++a) products[a] = m[(a * TW + b) * position];
       apply(AT_H, products, out);
 #pragma unroll
-      for (int p = 0; p < P; ++p) staged[p][b][mine] = out[p];
+      for (int p = 0; p < P; ++p) staged[p][b][lane] = out[p];
     }
 #pragma unroll 1
     for (int p = 0; p < P; ++p) {
       T sums[TW], out[Q];
 #pragma unroll
-      for (int b = 0; b < TW; ++b) sums[b] = staged[p][b][mine];
+      for (int b = 0; b < TW; ++b) sums[b] = staged[p][b][lane];
       apply(AT_W, sums, out);
 #pragma unroll
-      for (int q = 0; q < Q; ++q) staged[p][q][mine] = out[q];
+      for (int q = 0; q < Q; ++q) staged[p][q][lane] = out[q];
     }
-  }
-
-  Place row(g.row, (g.first + tile) / g.column.tiles * P);
-#pragma unroll
-  for (int p = 0; p < P; ++p, row.advance(g.row)) {
-    const int at = row.local * g.row.phases + row.phase;
-    limits[p][mine] = tile < g.tiles && at < g.row.outputs ? images_right_of(g, row.image) * image : 0;
-    starts[p][mine] = (long long)row.image * g.across * image + (long long)filter * plane + at * g.column.outputs;
-  }
-  Place column(g.column, (g.first + tile) % g.column.tiles * Q);
-#pragma unroll
-  for (int q = 0; q < Q; ++q, column.advance(g.column)) {
-    const int at = column.local * g.column.phases + column.phase;
-    columns[q][mine] = column.image < g.across && at < g.column.outputs ? column.image * image + at : OUTSIDE;
   }
   __syncthreads();
 
+  if (filter >= g.filters) return;
+  y += (long long)filter * plane;
 #pragma unroll 1
-  for (int i = mine; i < THREADS * Q; i += THREADS) {
+  for (int i = lane; i < LANES * Q; i += LANES) {
     const int from = i / Q, q = i % Q, at = columns[q][from];
 #pragma unroll
     for (int p = 0; p < P; ++p)

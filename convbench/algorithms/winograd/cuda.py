@@ -31,7 +31,7 @@ TILES_QUANTUM = 64  # a chunk's tiles are a multiple: columns of the blocks that
 LEAST_TILES = 2 * TILES_QUANTUM  # of a chunk, however small the cache: each reads all of U
 ROW_QUANTUM = 4  # a row of V or M is a multiple of 16 bytes: cuBLAS then reads 16 at once
 MOST_TOGETHER = 4  # phases of the columns that neighbouring threads read: 8 tiles of each still write 32 bytes
-THREADS = 128  # a block, as in cuda.cu
+THREADS, LANES = 128, 32  # a block; of them, those that take the same filter in the output transform
 MOST_BLOCKS = (1 << 16) - 1  # of a grid's second dimension
 
 
@@ -79,7 +79,8 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
         v_chunk = v[: stack * c * count].reshape(stack, c, count)
         m_chunk = products[: stack * k * count].reshape(stack, k, count)
         blocks_in = ceil_div(count, THREADS // together), len(channels) // together
-        steps.append((where, v_chunk, m_chunk, blocks_in, (ceil_div(count, THREADS), s.k)))
+        blocks_out = ceil_div(count, LANES), ceil_div(s.k, THREADS // LANES)
+        steps.append((where, v_chunk, m_chunk, blocks_in, blocks_out))
     (_, gh, _), (_, gw, _) = (matrices(xp, f, problem.storage) for f in (f_rows, f_columns))
 
     def prepare(w: Any) -> Any:
@@ -117,10 +118,10 @@ def chunks(tiles: int, bytes_a_tile: int, cache_bytes: int) -> list[int]:
 
 def shared_bytes(rows: Transform, columns: Transform) -> tuple[int, int]:
     """Shared memory of a block of the input and of the output transform: Half and Staging of cuda.cu."""
-    pitch = THREADS + ceil_div(32, columns.m)
-    staged = ceil_div(rows.m * columns.products * pitch * 4, 8) * 8
-    rest = 12 * rows.m * THREADS + 4 * columns.m * pitch
-    return 4 * len(rows.bt[0]) * columns.products * THREADS, ceil_div(staged + rest, 8) * 8
+    pitch = LANES + ceil_div(LANES, columns.m)
+    staged = 4 * (THREADS // LANES) * rows.m * columns.products * pitch
+    places = 12 * rows.m * LANES + 4 * columns.m * pitch
+    return 4 * len(rows.bt[0]) * columns.products * THREADS, ceil_div(staged + places, 8) * 8
 
 
 def tile_problem(rows: UnitAxis, columns: UnitAxis) -> Problem:
