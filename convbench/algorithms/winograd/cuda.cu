@@ -220,8 +220,12 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
 #pragma unroll 1
   for (int i = lane; i < LANES * Q; i += LANES) {
     const int from = i / Q, q = i % Q, at = columns[q][from];
+    long long to[P];
+    T values[P];
+#pragma unroll
+    for (int p = 0; p < P; ++p) to[p] = starts[p][from] + at, values[p] = staged[p][q][from];
 #pragma unroll
     for (int p = 0; p < P; ++p)
-      if (at < limits[p][from]) y[starts[p][from] + at] = staged[p][q][from];
+      if (at < limits[p][from]) y[to[p]] = values[p];
   }
 }
