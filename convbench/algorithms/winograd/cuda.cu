@@ -172,7 +172,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
 
   const Geometry& g = *geometry;
   const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-  const int tile = blockIdx.x * LANES + lane, filter = blockIdx.y * WARPS + warp;
+  const int first = blockIdx.x * LANES, tile = first + lane, filter = blockIdx.y * WARPS + warp;
   const int plane = g.row.outputs * g.column.outputs, image = g.filters * plane;
   auto& staged = all_staged[warp];
 
@@ -182,7 +182,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
     if (i < P) {
       const Place row(g.row, (g.first + tile) / g.column.tiles * P + i);
       const int at = row.local * g.row.phases + row.phase;
-      limits[i][lane] = tile < g.tiles && at < g.row.outputs ? images_right_of(g, row.image) * image : 0;
+      limits[i][lane] = at < g.row.outputs ? images_right_of(g, row.image) * image : 0;
       starts[i][lane] = (long long)row.image * g.across * image + at * g.column.outputs;
     } else {
       const Place column(g.column, (g.first + tile) % g.column.tiles * Q + i - P);
@@ -218,7 +218,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
   if (filter >= g.filters) return;
   y += (long long)filter * plane;
 #pragma unroll 1
-  for (int i = lane; i < LANES * Q; i += LANES) {
+  for (int i = lane; i < min(LANES, g.tiles - first) * Q; i += LANES) {
     const int from = i / Q, q = i % Q, at = columns[q][from];
     long long to[P];
     T values[P];
