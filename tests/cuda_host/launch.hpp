@@ -122,6 +122,7 @@ struct Signals {
   ~Signals() {
     const itimerval off = {};
     setitimer(ITIMER_VIRTUAL, &off, nullptr);
+    if (before[4].sa_handler == SIG_DFL) before[4].sa_handler = SIG_IGN;  // one more may be on its way to another thread
     for (int i = 0; i < 5; ++i) sigaction(numbers[i], &before[i], nullptr);
     sigaltstack(&stack_before, nullptr);
   }
