@@ -1,0 +1,75 @@
+"""HostDevice: whole CUDA plans on the CPU; array code by NumPy, kernels by HostModule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cuda_devices import ArrayDevice
+
+from convbench.devices.cuda_source import cuda_source
+from convbench.problem import Problem
+from cuda_host.launch import HostKernel
+from cuda_host.module import HostModule
+
+# Bytes of shared memory a block may have (CUDA C++ Programming Guide, technical specifications).
+SHARED_MEMORY = {75: 64 << 10, 80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
+_modules: dict[tuple[str, bool, int], HostModule] = {}
+launches = 0  # of this process
+
+
+class HostDevice(ArrayDevice):
+    """A GPU whose kernels run here: in the order of `seed`, arrays against a guard page at their `guard`."""
+
+    def __init__(
+        self,
+        capability: int = 90,
+        cache_bytes: int = 50 << 20,
+        seed: int = 0,
+        guard: str = "end",
+        racecheck: bool = False,
+    ) -> None:
+        super().__init__(cache_bytes, capability)
+        self.seed, self.guard, self.racecheck = seed, guard, racecheck
+        self.launches = 0
+        self.loaded: list[str] = []  # file names, for the test that each is run
+
+    def empty(self, shape: tuple[int, ...], precision: str) -> Any:
+        """All bits set: NaN, or -1."""
+        array = np.empty(shape, precision)
+        array.reshape(-1).view(np.uint8)[...] = 0xFF
+        return array
+
+    def source(self, path: Path, problem: Problem, **knobs: int) -> str:
+        """What load compiles."""
+        return cuda_source(path, problem, **knobs)
+
+    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+        self.loaded.append(f"{source.parent.name}/{source.name}")
+        key = self.source(source, problem, **knobs), self.racecheck, SHARED_MEMORY[self.capability]
+        if key not in _modules:
+            _modules[key] = HostModule(*key)
+        return LoadedModule(self, _modules[key])
+
+
+class LoadedModule:
+    """A module whose kernels are launched as their device says."""
+
+    def __init__(self, device: HostDevice, module: HostModule) -> None:
+        self.device, self.module = device, module
+
+    def get_function(self, name: str) -> DeviceKernel:
+        return DeviceKernel(self.device, self.module, name)
+
+
+class DeviceKernel(HostKernel):
+    def __init__(self, device: HostDevice, module: HostModule, name: str) -> None:
+        super().__init__(module, name)
+        self.device = device
+
+    def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int = 0, **ignored: Any) -> None:
+        global launches
+        launches += 1
+        self.device.launches += 1
+        super().__call__(grid, block, arguments, shared_mem, seed=self.device.seed, guard=self.device.guard)

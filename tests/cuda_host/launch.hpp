@@ -1,0 +1,174 @@
+// A kernel launch as Python sees it: memory, signals that become messages, a watchdog, and every block of the grid.
+#pragma once
+#include <errno.h>
+#include <execinfo.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include "scheduler.hpp"
+
+extern "C" __attribute__((visibility("hidden"))) char __bss_start[], _end[];  // by the linker: the static __shared__ memory
+
+namespace cuda_host {
+
+// What Python fills in (launch.py has the same fields).
+struct Launch {
+  void (*kernel)(void**);
+  void** arguments;
+  unsigned grid[3], block[3];
+  unsigned dynamic_bytes, seed, cpu_seconds, region_count;
+  Region* regions;
+  Arena* arena;
+  char* message;
+  size_t message_bytes;
+  uintptr_t fault[18];
+};
+
+CUDA_HOST_STATE pthread_t launching_thread = {};
+
+CUDA_HOST_PLAIN inline char* map(size_t bytes) {
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) abort();
+  return (char*)p;
+}
+
+CUDA_HOST_PLAIN inline void make_arena(Arena& arena) {
+  arena.fibers = (Fiber*)map(MOST_THREADS * sizeof(Fiber));
+  arena.copies = (Copy*)map(MOST_THREADS * MOST_COPIES * sizeof(Copy));
+  arena.stacks = map(MOST_THREADS * (STACK + GUARD));
+  for (unsigned i = 0; i < MOST_THREADS; ++i) mprotect(arena.stacks + i * (STACK + GUARD), GUARD, PROT_NONE);
+  constexpr size_t shared = 256 << 10;  // MOST_SHARED and its slack
+  arena.shared_end = map(shared + GUARD) + shared;
+  mprotect(arena.shared_end, GUARD, PROT_NONE);
+  arena.signal_stack = map(STACK);
+}
+
+CUDA_HOST_PLAIN inline void on_signal(int number, siginfo_t* info, void*) {
+  if (number == SIGVTALRM && !pthread_equal(pthread_self(), launching_thread)) {
+    pthread_kill(launching_thread, number);
+    return;
+  }
+  if (number != SIGVTALRM && !machine.current) {  // not the kernel's doing
+    signal(number, SIG_DFL);
+    return;
+  }
+  if (machine.failed) return;
+  machine.fault[0] = number == SIGVTALRM ? 0 : (uintptr_t)info->si_addr;
+  backtrace((void**)machine.fault + 1, 17);
+  const char* what = number == SIGVTALRM ? "watchdog: the kernel does not end"
+                     : number == SIGFPE  ? "integer division by zero"
+                     : number == SIGILL  ? "trap"
+                                         : "invalid memory access";
+  const char* address = (const char*)machine.fault[0];
+  const bool dynamic = address >= machine.arena.shared_end && address < machine.arena.shared_end + GUARD;
+  char where[80] = "";
+  if (dynamic)
+    sprintf(where, ", byte %ld of %u of dynamic shared memory,", (long)(address - machine.dynamic), machine.dynamic_bytes);
+  CUDA_HOST_FAIL("%s%s in " CUDA_HOST_THREAD, what, where, CUDA_HOST_THREAD_VALUES);
+}
+
+// Signal handlers for the time of a launch. The watchdog counts this process's own CPU time, so a busy machine is no reason.
+struct Signals {
+  static constexpr int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGVTALRM};
+  struct sigaction before[5];
+  stack_t stack_before;
+
+  CUDA_HOST_PLAIN explicit Signals(unsigned cpu_seconds) {
+    launching_thread = pthread_self();
+    void* warm[2];
+    backtrace(warm, 2);  // the first call loads a library
+    stack_t stack = {};
+    stack.ss_sp = machine.arena.signal_stack;
+    stack.ss_size = STACK;
+    sigaltstack(&stack, &stack_before);
+    struct sigaction action = {};
+    action.sa_sigaction = on_signal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    for (int i = 0; i < 5; ++i) sigaction(numbers[i], &action, &before[i]);
+    const itimerval timer = {{}, {(time_t)cpu_seconds, 0}};
+    setitimer(ITIMER_VIRTUAL, &timer, nullptr);
+  }
+
+  CUDA_HOST_PLAIN ~Signals() {
+    const itimerval off = {};
+    setitimer(ITIMER_VIRTUAL, &off, nullptr);
+    for (int i = 0; i < 5; ++i) sigaction(numbers[i], &before[i], nullptr);
+    sigaltstack(&stack_before, nullptr);
+  }
+};
+
+template <class... A, size_t... I>
+void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+  kernel(*(std::remove_reference_t<A>*)arguments[I]...);
+}
+template <class... A>
+void call(void (*kernel)(A...), void** arguments) {
+  call(kernel, arguments, std::index_sequence_for<A...>());
+}
+
+// A letter for what a number is, as NumPy's kinds: f floating, i integer, b bool, V anything else; then its bytes.
+template <class T>
+constexpr char kind_of() {
+  return std::is_same<T, bool>::value ? 'b' : std::is_floating_point<T>::value ? 'f' : std::is_integral<T>::value ? 'i' : 'V';
+}
+template <class T>
+void describe(char*& text) {
+  using Target = std::remove_cv_t<std::remove_pointer_t<T>>;
+  const bool pointer = std::is_pointer<T>::value, constant = std::is_const<std::remove_pointer_t<T>>::value;
+  text += sprintf(text, "%s%c%zu ", !pointer ? "" : constant ? "const*" : "*", kind_of<Target>(), sizeof(Target));
+}
+template <class... A>
+void describe_all(void (*)(A...), char* text) {
+  *text = 0;
+  (describe<A>(text), ...);
+}
+
+CUDA_HOST_PLAIN inline int launch(Launch& launch) {
+  if (!launch.arena->fibers) make_arena(*launch.arena);
+  machine = {};
+  machine.arena = *launch.arena;
+  machine.kernel = launch.kernel;
+  machine.arguments = launch.arguments;
+  machine.static_begin = __bss_start;
+  machine.static_end = _end;
+  machine.dynamic_bytes = launch.dynamic_bytes;
+  machine.dynamic = machine.arena.shared_end - (launch.dynamic_bytes + 15) / 16 * 16;
+  machine.threads = launch.block[0] * launch.block[1] * launch.block[2];
+  machine.seed = launch.seed;
+  machine.random = launch.seed * 2654435761u | 1;
+  machine.regions = launch.regions;
+  machine.region_count = launch.region_count;
+  machine.message = launch.message;
+  machine.message_bytes = launch.message_bytes;
+  launch.message[0] = 0;
+  gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
+  blockDim = {launch.block[0], launch.block[1], launch.block[2]};
+  char* static_page_end = (char*)(((uintptr_t)_end + 4095) & ~(uintptr_t)4095);
+
+  {
+    const Signals signals(launch.cpu_seconds);
+    const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+    const Order order = order_of(blocks);
+    race_launch();
+    for (unsigned i = 0; i < blocks && !machine.failed; ++i) {
+      machine.block = order[i];
+      blockIdx = {machine.block % gridDim.x, machine.block / gridDim.x % gridDim.y, machine.block / (gridDim.x * gridDim.y)};
+      run_block(static_page_end);
+    }
+    race_finish();
+  }
+  memcpy(launch.fault, machine.fault, sizeof launch.fault);
+  return machine.failed;
+}
+
+}  // namespace cuda_host
+
+CUDA_HOST_EXPORT CUDA_HOST_PLAIN int cuda_host_launch(cuda_host::Launch* launch) { return cuda_host::launch(*launch); }
+CUDA_HOST_EXPORT CUDA_HOST_PLAIN size_t cuda_host_static_bytes() { return _end - __bss_start; }
+
+// Makes a kernel callable from Python (module.py writes one for each `__global__` function).
+#define CUDA_HOST_KERNEL(NAME, MOST_THREADS_A_BLOCK)                                                      \
+  CUDA_HOST_EXPORT void cuda_host_call_##NAME(void** arguments) { cuda_host::call(NAME, arguments); }     \
+  CUDA_HOST_EXPORT void cuda_host_describe_##NAME(char* text) { cuda_host::describe_all(NAME, text); }    \
+  CUDA_HOST_EXPORT unsigned cuda_host_bounds_##NAME() { return MOST_THREADS_A_BLOCK; }
