@@ -6,18 +6,30 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <ucontext.h>
 #include "scheduler.hpp"
 
-extern "C" __attribute__((visibility("hidden"))) char __bss_start[], _end[];  // by the linker: the static __shared__ memory
+// The static __shared__ memory lies between these: the runtime is linked in front of the kernel, the linker defines _end.
+asm(R"(.bss
+.balign 128
+.hidden cuda_host_static_begin
+.globl cuda_host_static_begin
+cuda_host_static_begin:
+.text
+)");
+extern "C" CUDA_HOST_HIDDEN char cuda_host_static_begin[], _end[];
 
 namespace cuda_host {
+
+// Rounded up to 8 by the linker.
+size_t static_bytes() { return _end > cuda_host_static_begin ? _end - cuda_host_static_begin : 0; }
 
 // What Python fills in (launch.py has the same fields).
 struct Launch {
   void (*kernel)(void**);
   void** arguments;
   unsigned grid[3], block[3];
-  unsigned dynamic_bytes, seed, cpu_seconds, region_count;
+  unsigned dynamic_bytes, seed, cpu_microseconds, region_count;
   Region* regions;
   Arena* arena;
   char* message;
@@ -27,13 +39,13 @@ struct Launch {
 
 CUDA_HOST_STATE pthread_t launching_thread = {};
 
-CUDA_HOST_PLAIN inline char* map(size_t bytes) {
+char* map(size_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) abort();
   return (char*)p;
 }
 
-CUDA_HOST_PLAIN inline void make_arena(Arena& arena) {
+void make_arena(Arena& arena) {
   arena.fibers = (Fiber*)map(MOST_THREADS * sizeof(Fiber));
   arena.copies = (Copy*)map(MOST_THREADS * MOST_COPIES * sizeof(Copy));
   arena.stacks = map(MOST_THREADS * (STACK + GUARD));
@@ -44,7 +56,22 @@ CUDA_HOST_PLAIN inline void make_arena(Arena& arena) {
   arena.signal_stack = map(STACK);
 }
 
-CUDA_HOST_PLAIN inline void on_signal(int number, siginfo_t* info, void*) {
+// The instruction that a signal interrupted, then the calls that led there.
+void trace(const ucontext_t& context, uintptr_t* places, int most) {
+#if defined(__x86_64__)
+  const uintptr_t here = context.uc_mcontext.gregs[REG_RIP];
+#else
+  const uintptr_t here = context.uc_mcontext.pc;
+#endif
+  void* frames[24];
+  const int count = backtrace(frames, 24);
+  int next = 0;
+  while (next < count && (uintptr_t)frames[next] != here) ++next;
+  *places = here;
+  for (++next; next < count && --most; ++next) *++places = (uintptr_t)frames[next] - 1;
+}
+
+void on_signal(int number, siginfo_t* info, void* context) {
   if (number == SIGVTALRM && !pthread_equal(pthread_self(), launching_thread)) {
     pthread_kill(launching_thread, number);
     return;
@@ -55,7 +82,7 @@ CUDA_HOST_PLAIN inline void on_signal(int number, siginfo_t* info, void*) {
   }
   if (machine.failed) return;
   machine.fault[0] = number == SIGVTALRM ? 0 : (uintptr_t)info->si_addr;
-  backtrace((void**)machine.fault + 1, 17);
+  trace(*(ucontext_t*)context, machine.fault + 1, 17);
   const char* what = number == SIGVTALRM ? "watchdog: the kernel does not end"
                      : number == SIGFPE  ? "integer division by zero"
                      : number == SIGILL  ? "trap"
@@ -74,7 +101,7 @@ struct Signals {
   struct sigaction before[5];
   stack_t stack_before;
 
-  CUDA_HOST_PLAIN explicit Signals(unsigned cpu_seconds) {
+  explicit Signals(unsigned cpu_microseconds) {
     launching_thread = pthread_self();
     void* warm[2];
     backtrace(warm, 2);  // the first call loads a library
@@ -86,11 +113,11 @@ struct Signals {
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     for (int i = 0; i < 5; ++i) sigaction(numbers[i], &action, &before[i]);
-    const itimerval timer = {{}, {(time_t)cpu_seconds, 0}};
+    const itimerval timer = {{}, {(time_t)cpu_microseconds / 1000000, (suseconds_t)cpu_microseconds % 1000000}};
     setitimer(ITIMER_VIRTUAL, &timer, nullptr);
   }
 
-  CUDA_HOST_PLAIN ~Signals() {
+  ~Signals() {
     const itimerval off = {};
     setitimer(ITIMER_VIRTUAL, &off, nullptr);
     for (int i = 0; i < 5; ++i) sigaction(numbers[i], &before[i], nullptr);
@@ -98,40 +125,14 @@ struct Signals {
   }
 };
 
-template <class... A, size_t... I>
-void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
-  kernel(*(std::remove_reference_t<A>*)arguments[I]...);
-}
-template <class... A>
-void call(void (*kernel)(A...), void** arguments) {
-  call(kernel, arguments, std::index_sequence_for<A...>());
-}
-
-// A letter for what a number is, as NumPy's kinds: f floating, i integer, b bool, V anything else; then its bytes.
-template <class T>
-constexpr char kind_of() {
-  return std::is_same<T, bool>::value ? 'b' : std::is_floating_point<T>::value ? 'f' : std::is_integral<T>::value ? 'i' : 'V';
-}
-template <class T>
-void describe(char*& text) {
-  using Target = std::remove_cv_t<std::remove_pointer_t<T>>;
-  const bool pointer = std::is_pointer<T>::value, constant = std::is_const<std::remove_pointer_t<T>>::value;
-  text += sprintf(text, "%s%c%zu ", !pointer ? "" : constant ? "const*" : "*", kind_of<Target>(), sizeof(Target));
-}
-template <class... A>
-void describe_all(void (*)(A...), char* text) {
-  *text = 0;
-  (describe<A>(text), ...);
-}
-
-CUDA_HOST_PLAIN inline int launch(Launch& launch) {
+int launch(Launch& launch) {
   if (!launch.arena->fibers) make_arena(*launch.arena);
   machine = {};
   machine.arena = *launch.arena;
   machine.kernel = launch.kernel;
   machine.arguments = launch.arguments;
-  machine.static_begin = __bss_start;
-  machine.static_end = _end;
+  machine.static_begin = cuda_host_static_begin;
+  machine.static_end = cuda_host_static_begin + static_bytes();
   machine.dynamic_bytes = launch.dynamic_bytes;
   machine.dynamic = machine.arena.shared_end - (launch.dynamic_bytes + 15) / 16 * 16;
   machine.threads = launch.block[0] * launch.block[1] * launch.block[2];
@@ -144,10 +145,10 @@ CUDA_HOST_PLAIN inline int launch(Launch& launch) {
   launch.message[0] = 0;
   gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
   blockDim = {launch.block[0], launch.block[1], launch.block[2]};
-  char* static_page_end = (char*)(((uintptr_t)_end + 4095) & ~(uintptr_t)4095);
+  char* static_page_end = (char*)(((uintptr_t)machine.static_end + 4095) & ~(uintptr_t)4095);
 
   {
-    const Signals signals(launch.cpu_seconds);
+    const Signals signals(launch.cpu_microseconds);
     const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
     const Order order = order_of(blocks);
     race_launch();
@@ -164,11 +165,5 @@ CUDA_HOST_PLAIN inline int launch(Launch& launch) {
 
 }  // namespace cuda_host
 
-CUDA_HOST_EXPORT CUDA_HOST_PLAIN int cuda_host_launch(cuda_host::Launch* launch) { return cuda_host::launch(*launch); }
-CUDA_HOST_EXPORT CUDA_HOST_PLAIN size_t cuda_host_static_bytes() { return _end - __bss_start; }
-
-// Makes a kernel callable from Python (module.py writes one for each `__global__` function).
-#define CUDA_HOST_KERNEL(NAME, MOST_THREADS_A_BLOCK)                                                      \
-  CUDA_HOST_EXPORT void cuda_host_call_##NAME(void** arguments) { cuda_host::call(NAME, arguments); }     \
-  CUDA_HOST_EXPORT void cuda_host_describe_##NAME(char* text) { cuda_host::describe_all(NAME, text); }    \
-  CUDA_HOST_EXPORT unsigned cuda_host_bounds_##NAME() { return MOST_THREADS_A_BLOCK; }
+CUDA_HOST_EXPORT int cuda_host_launch(cuda_host::Launch* launch) { return cuda_host::launch(*launch); }
+CUDA_HOST_EXPORT size_t cuda_host_static_bytes() { return cuda_host::static_bytes(); }
