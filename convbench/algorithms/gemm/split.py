@@ -1,4 +1,4 @@
-"""Fully connected layers on a GPU, Y [N, K] = X [N, C R S] W^T: which kernel for how many images, and in how many shares.
+"""Fully connected layers on a GPU, Y [N, K] = X [N, C R S] W^T: which kernel for how many images, in how many shares.
 
 Up to STREAMED images gemv.cu streams the weights past registers, up to MULTIPLIED images split.cu is a matrix product
 whose depth is shared out to blocks, as there are too few outputs to fill a GPU. Both read each weight once. Beyond that
@@ -22,7 +22,8 @@ HELD = 16  # weights that a thread of gemv.cu holds at a time
 WARPS = 8  # of a block of gemv.cu
 NEAR = 128 << 10  # bytes of x that stay in the first-level cache of a multiprocessor, while all its blocks read them
 MANY_BLOCKS = 200  # more than there are multiprocessors; a block then has four rows a warp, not one or two
-WANTED_BLOCKS = 528  # four on each of 132 multiprocessors; a small GPU has them one after another
+# Blocks that a GPU of 132 multiprocessors holds at a time; a small GPU has them one after another.
+WANTED_BLOCKS = {"stream": 528, "product": 396}
 LEAST_STEPS = {"stream": 4, "product": 8}  # of a share, else its start and end weigh too much
 MOST_SHARES = 16  # each writes all outputs once more
 SLICE, TILE_FILTERS, PRODUCT_THREADS = 16, 128, 128  # of split.cu
@@ -33,16 +34,15 @@ def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def _sizes(problem: Problem) -> tuple[int, int, int]:
-    """Depth and filters of a group, and the numbers a load takes: four where all rows are aligned to 16 bytes."""
+def _sizes(problem: Problem) -> tuple[int, int]:
+    """Depth and filters of a group."""
     s = problem.shape
-    depth = s.c // s.groups * s.r * s.s
-    return depth, s.k // s.groups, 1 if depth % 4 else 4
+    return s.c // s.groups * s.r * s.s, s.k // s.groups
 
 
 def shares(blocks: int, steps: int, kernel: str) -> int:
     """How many blocks share the depth of a row, where `blocks` have `steps` each."""
-    return max(1, min(MOST_SHARES, WANTED_BLOCKS // blocks, steps // LEAST_STEPS[kernel]))
+    return max(1, min(MOST_SHARES, WANTED_BLOCKS[kernel] // blocks, steps // LEAST_STEPS[kernel]))
 
 
 def stream_knobs(problem: Problem) -> dict[str, int]:
@@ -52,7 +52,7 @@ def stream_knobs(problem: Problem) -> dict[str, int]:
     added up afterwards. Where it does not, the warps have rows of their own and read the same part of x together.
     """
     n, groups = problem.shape.n, problem.shape.groups
-    depth, filters, width = _sizes(problem)
+    depth, filters = _sizes(problem)
     rows = next((rows for rows in (4, 2) if groups * _ceil(filters, rows) >= MANY_BLOCKS), 1)
     steps = _ceil(depth, HELD // rows * 32)  # of one warp
     depth_warps = 1
@@ -76,7 +76,7 @@ def streaming(problem: Problem, device: Device) -> Plan:
 
 def product_knobs(problem: Problem) -> dict[str, int]:
     """The constants of split.cu beside the shape."""
-    depth, filters, _ = _sizes(problem)
+    depth, filters = _sizes(problem)
     tile = 32 if problem.shape.n <= 32 else 64
     blocks = problem.shape.groups * _ceil(filters, TILE_FILTERS) * _ceil(problem.shape.n, tile)
     return {"TILE_N": tile, "SPLIT": shares(blocks, _ceil(depth, SLICE), "product")}
@@ -85,7 +85,7 @@ def product_knobs(problem: Problem) -> dict[str, int]:
 def multiplying(problem: Problem, device: Device) -> Plan:
     """The plan around split.cu."""
     s, knobs = problem.shape, product_knobs(problem)
-    depth, filters, _ = _sizes(problem)
+    depth, filters = _sizes(problem)
     tiles = s.groups * _ceil(filters, TILE_FILTERS) * _ceil(s.n, knobs["TILE_N"])
     steps = _ceil(_ceil(depth, SLICE), knobs["SPLIT"]) * knobs["SPLIT"]
     flops = 2 * tiles * TILE_FILTERS * knobs["TILE_N"] * steps * SLICE
@@ -128,7 +128,7 @@ def _in_shares(
 def by_cublas(problem: Problem, device: Device) -> Plan:
     """One product for each group, in one call."""
     s = problem.shape
-    depth, filters, _ = _sizes(problem)
+    depth, filters = _sizes(problem)
 
     def run(x: Any, w: Any, y: Any) -> None:
         images = x.reshape(s.n, s.groups, depth).transpose(1, 0, 2)
