@@ -27,6 +27,9 @@ constexpr int QUADS_K = THREAD_K / 4, QUADS_P = THREAD_P / 4;    // quads a thre
 constexpr int WARP_K = 4 * THREAD_K, WARP_P = 8 * THREAD_P;      // filters and pixels of a warp
 constexpr int WARPS_P = TILE_P / WARP_P;
 constexpr int THREADS = 32 * (TILE_K / WARP_K) * WARPS_P;
+// Two large blocks on a multiprocessor, that is 128 registers a thread. One is said of the others, since ptxas takes fewer
+// registers where nothing is said, and spills.
+constexpr int LEAST_BLOCKS = sizeof(T) == 4 && THREADS > 128 ? 2 : 1;
 constexpr int FILTER_LOADS = TILE_T * TILE_K / 4 / THREADS;      // quads a thread copies each step
 constexpr int INPUT_LOADS = TILE_T * TILE_P / THREADS;           // elements
 constexpr int INPUT_ROWS = THREADS / TILE_P;                     // taps that all threads together copy at once
@@ -77,7 +80,7 @@ __device__ __forceinline__ void store(const Cargo& cargo, T (*filters)[TILE_K], 
     inputs[threadIdx.x / TILE_P + i * INPUT_ROWS][threadIdx.x % TILE_P] = cargo.inputs[i];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, sizeof(T) == 4 ? 512 / THREADS : 1)
+extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
 blocked(const T* __restrict__ x, const T* __restrict__ packed, const int4* __restrict__ taps, T* __restrict__ y) {
   __shared__ __align__(16) T filters[2][TILE_T][TILE_K];
   __shared__ __align__(16) T inputs[2][TILE_T][TILE_P];
