@@ -138,6 +138,7 @@ WRAPPERS = """#include "ptx.cuh"
 extern "C" __global__ void all(float* y, const float4* x) {
   __shared__ __align__(16) float4 s[64];
   copy_async_16(&s[threadIdx.x], x + threadIdx.x, true);
+  copy_async_16_cached(&s[threadIdx.x], x + 32 + threadIdx.x, true);
   copy_async_4(&s[threadIdx.x].x, x, false);
   copy_async_commit();
   copy_async_wait<0>();
