@@ -168,23 +168,38 @@ def test_every_tile_compiles_without_spills(
     check(device.modules[0], arch)
 
 
-def on_host(word: str, precision: str, tile: Tile, monkeypatch: pytest.MonkeyPatch) -> float:
-    """The error of the answer with this tile, on the CPU."""
-    only(tile, precision, monkeypatch)
-    problem = Problem(parse_shape(word), precision)
+def on_host(problem: Problem, x: Any, w: Any) -> Any:
+    """The answer of a plan whose kernels run on the CPU."""
     device: Any = HostDevice(seed=2)
     plan = implicit.on_cuda(problem, device)
-    x, w = problem.operands(1)
     y = np.full(problem.shape.y_shape, np.nan, problem.storage)
     plan.run(x, plan.prepare(w), y)
-    return judge(y, truth(x, w, problem.shape)).error
+    return y
+
+
+def error_with(tile: Tile, word: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> float:
+    only(tile, precision, monkeypatch)
+    problem = Problem(parse_shape(word), precision)
+    x, w = problem.operands(1)
+    return judge(on_host(problem, x, w), truth(x, w, problem.shape)).error
 
 
 @pytest.mark.parametrize("tile", implicit.TILES, ids=str)
 def test_every_tile_of_float32_is_right(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert on_host("n1c9h9w16k130r2s3p1", "float32", tile, monkeypatch) < 1e-6
+    assert error_with(tile, "n1c9h9w16k130r2s3p1", "float32", monkeypatch) < 1e-6
 
 
 @pytest.mark.parametrize("tile", implicit_tensor.TILES, ids=str)
 def test_every_tile_of_tensor_cores_is_right(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert on_host("n2c9h9w16k130r2s3p1", ("tf32", "float16")[tile.filters % 64 == 0], tile, monkeypatch) < 4e-4
+    precision = ("tf32", "float16")[tile.filters % 64 == 0]
+    assert error_with(tile, "n2c9h9w16k130r2s3p1", precision, monkeypatch) < 4e-4
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
+def test_an_infinite_input_is_multiplied_by_no_zero_that_fills_a_step(precision: str) -> None:
+    problem = Problem(parse_shape("n1c3h4w5k2r2s2"), precision)
+    x, w = (np.abs(array) + 1 for array in problem.operands(1))
+    x[0, 1, 1, 2] = np.inf
+    y = on_host(problem, x, w)
+    assert not np.isnan(y).any()
+    assert np.isinf(y).sum() == 2 * 2 * 2

@@ -13,6 +13,7 @@ MULTIPROCESSORS = 132  # of an H200; on another GPU the choice is a little worse
 START_STEPS = 4  # what filling the buffers and writing the outputs take, in steps of a block
 LONELY = 0.7  # of the usual rate, where fewer blocks than a multiprocessor could hold hide each other's waits
 MOST_SHARES = 64
+LEAST_STEPS = 4  # of a share: fewer are all start and end
 LEAST_GAIN = 1.05  # for which parts are worth their memory: the estimate is not more exact than that
 SECOND_LAUNCH = 500_000  # multiply-adds a multiprocessor misses in 2 us, for the kernel that adds the parts up
 
@@ -87,7 +88,7 @@ def best_tiling(tiles: Sequence[Tile], groups: int, filters: int, pixels: int, t
     for tile in tiles:
         filter_tiles = -(-filters // tile.filters)
         blocks, all_steps = groups * filter_tiles * -(-pixels // tile.pixels), -(-taps // tile.depth)
-        for wanted in range(1, min(MOST_SHARES, all_steps) + 1):
+        for wanted in range(1, max(1, min(MOST_SHARES, all_steps // LEAST_STEPS)) + 1):
             steps = -(-all_steps // wanted)
             if -(-all_steps // steps) == wanted:  # else the last share would be empty
                 candidates.append(Tiling(tile, wanted, filter_tiles, blocks * wanted, steps))
