@@ -1,13 +1,8 @@
-// CUDA C++ on the CPU: included in front of a kernel's source, one translation unit for each library.
+// CUDA C++ on the CPU, a kernel's side: included in front of its source. The other side is runtime.cpp.
 #pragma once
 #include "words.hpp"
-#include "fibers.hpp"
-#include "scheduler.hpp"
-#include "launch.hpp"
-#include "mistakes.hpp"
+#include "machine.hpp"
 #include "numbers.hpp"
 #include "intrinsics.hpp"
 #include "tensor.hpp"
-#ifdef CUDA_HOST_RACECHECK
-#include "racecheck.hpp"
-#endif
+#include "entry.hpp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ class HostDevice(ArrayDevice):
         seed: int = 0,
         guard: str = "end",
         racecheck: bool = False,
+        edit: Callable[[str], str] | None = None,
     ) -> None:
         super().__init__(cache_bytes, capability)
         self.seed, self.guard, self.racecheck = seed, guard, racecheck
+        self.edit = edit or (lambda source: source)  # of every source before it is compiled
         self.launches = 0
-        self.loaded: list[str] = []  # file names, for the test that each is run
 
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
         """All bits set: NaN, or -1."""
@@ -41,13 +43,8 @@ class HostDevice(ArrayDevice):
         array.reshape(-1).view(np.uint8)[...] = 0xFF
         return array
 
-    def source(self, path: Path, problem: Problem, **knobs: int) -> str:
-        """What load compiles."""
-        return cuda_source(path, problem, **knobs)
-
     def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
-        self.loaded.append(f"{source.parent.name}/{source.name}")
-        key = self.source(source, problem, **knobs), self.racecheck, SHARED_MEMORY[self.capability]
+        key = self.edit(cuda_source(source, problem, **knobs)), self.racecheck, SHARED_MEMORY[self.capability]
         if key not in _modules:
             _modules[key] = HostModule(*key)
         return LoadedModule(self, _modules[key])

@@ -1,6 +1,6 @@
 // CUDA's device functions: barriers, warp operations, atomics, arithmetic.
 #pragma once
-#include "scheduler.hpp"
+#include "machine.hpp"
 
 namespace cuda_host {
 
@@ -34,59 +34,13 @@ CUDA_HOST_PLAIN V shuffle(Shuffle how, unsigned mask, V value, int by, int width
   return operands.out;
 }
 
-enum Vote { BALLOT, SUM, AND, OR, XOR, LEAST, GREATEST, LEAST_UNSIGNED, GREATEST_UNSIGNED, MATCH, ACTIVE };
-struct Voted { Vote what; unsigned in, out; };
-
-CUDA_HOST_PLAIN inline unsigned voted(Vote what, unsigned a, unsigned b) {
-  switch (what) {
-    case SUM: return a + b;
-    case AND: return a & b;
-    case OR: return a | b;
-    case XOR: return a ^ b;
-    case LEAST: return (int)a < (int)b ? a : b;
-    case GREATEST: return (int)a > (int)b ? a : b;
-    case LEAST_UNSIGNED: return a < b ? a : b;
-    default: return a > b ? a : b;
-  }
-}
-
-CUDA_HOST_PLAIN inline void resolve_vote(void* const (&operands)[WARP], unsigned lanes, unsigned) {
-  for (unsigned i = 0; i < WARP; ++i) {
-    if (!(lanes >> i & 1)) continue;
-    auto* mine = (Voted*)operands[i];
-    unsigned ballot = 0, matching = 0, total = 0;
-    bool first = true;
-    for (unsigned j = 0; j < WARP; ++j) {
-      if (!(lanes >> j & 1)) continue;
-      const unsigned other = ((Voted*)operands[j])->in;
-      ballot |= unsigned(other != 0) << j;
-      matching |= unsigned(other == mine->in) << j;
-      total = first ? other : voted(mine->what, total, other);
-      first = false;
-    }
-    mine->out = mine->what == BALLOT ? ballot : mine->what == MATCH ? matching : mine->what == ACTIVE ? lanes : total;
-  }
-}
-
-CUDA_HOST_PLAIN inline unsigned vote(Vote what, unsigned mask, unsigned value, uintptr_t place) {
-  Voted operands = {what, value, 0};
-  warp_operation(mask, resolve_vote, &operands, place);
-  return operands.out;
-}
-
-CUDA_HOST_PLAIN inline void resolve_nothing(void* const (&)[WARP], unsigned, unsigned warp) { race_warp(warp); }
-
-CUDA_HOST_PLAIN inline int counting_barrier(int predicate, const char* file, int line) {
-  machine.current->predicate = predicate;
-  wait_at_barrier(file, line);
-  const int count = machine.current->predicate;
-  machine.current->predicate = 0;
-  return count;
-}
+enum Vote { BALLOT, SUM, AND, OR, XOR, LEAST, GREATEST, LEAST_UNSIGNED, GREATEST_UNSIGNED, MATCH };
+CUDA_HOST_HIDDEN unsigned vote(Vote what, unsigned mask, unsigned value, uintptr_t place);
+CUDA_HOST_HIDDEN void synchronise_warp(unsigned mask, uintptr_t place);
+CUDA_HOST_HIDDEN int counting_barrier(int predicate, const char* file, int line);
 
 }  // namespace cuda_host
 
-#define CUDA_HOST_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   cuda_host::wait_at_barrier(file, line);
 }
@@ -99,10 +53,9 @@ inline int __syncthreads_or(int p, const char* file = __builtin_FILE(), int line
 inline int __syncthreads_and(int p, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   return cuda_host::counting_barrier(p == 0, file, line) == 0;
 }
-#undef CUDA_HOST_PLACE
 
 CUDA_HOST_PLAIN inline void __syncwarp(unsigned mask = ~0u) {
-  cuda_host::warp_operation(mask, cuda_host::resolve_nothing, nullptr, CUDA_HOST_HERE);
+  cuda_host::synchronise_warp(mask, CUDA_HOST_HERE);
 }
 template <class V>
 __forceinline__ V __shfl_sync(unsigned mask, V value, int source, int width = 32) {

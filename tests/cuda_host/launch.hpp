@@ -8,7 +8,7 @@
 #include <sys/time.h>
 #include "scheduler.hpp"
 
-extern "C" __attribute__((visibility("hidden"))) char __bss_start[], _end[];  // by the linker: the static __shared__ memory
+extern "C" CUDA_HOST_HIDDEN char __bss_start[], _end[];  // by the linker: the static __shared__ memory
 
 namespace cuda_host {
 
@@ -27,13 +27,13 @@ struct Launch {
 
 CUDA_HOST_STATE pthread_t launching_thread = {};
 
-CUDA_HOST_PLAIN inline char* map(size_t bytes) {
+char* map(size_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) abort();
   return (char*)p;
 }
 
-CUDA_HOST_PLAIN inline void make_arena(Arena& arena) {
+void make_arena(Arena& arena) {
   arena.fibers = (Fiber*)map(MOST_THREADS * sizeof(Fiber));
   arena.copies = (Copy*)map(MOST_THREADS * MOST_COPIES * sizeof(Copy));
   arena.stacks = map(MOST_THREADS * (STACK + GUARD));
@@ -44,7 +44,7 @@ CUDA_HOST_PLAIN inline void make_arena(Arena& arena) {
   arena.signal_stack = map(STACK);
 }
 
-CUDA_HOST_PLAIN inline void on_signal(int number, siginfo_t* info, void*) {
+void on_signal(int number, siginfo_t* info, void*) {
   if (number == SIGVTALRM && !pthread_equal(pthread_self(), launching_thread)) {
     pthread_kill(launching_thread, number);
     return;
@@ -74,7 +74,7 @@ struct Signals {
   struct sigaction before[5];
   stack_t stack_before;
 
-  CUDA_HOST_PLAIN explicit Signals(unsigned cpu_seconds) {
+  explicit Signals(unsigned cpu_seconds) {
     launching_thread = pthread_self();
     void* warm[2];
     backtrace(warm, 2);  // the first call loads a library
@@ -90,7 +90,7 @@ struct Signals {
     setitimer(ITIMER_VIRTUAL, &timer, nullptr);
   }
 
-  CUDA_HOST_PLAIN ~Signals() {
+  ~Signals() {
     const itimerval off = {};
     setitimer(ITIMER_VIRTUAL, &off, nullptr);
     for (int i = 0; i < 5; ++i) sigaction(numbers[i], &before[i], nullptr);
@@ -98,33 +98,7 @@ struct Signals {
   }
 };
 
-template <class... A, size_t... I>
-void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
-  kernel(*(std::remove_reference_t<A>*)arguments[I]...);
-}
-template <class... A>
-void call(void (*kernel)(A...), void** arguments) {
-  call(kernel, arguments, std::index_sequence_for<A...>());
-}
-
-// A letter for what a number is, as NumPy's kinds: f floating, i integer, b bool, V anything else; then its bytes.
-template <class T>
-constexpr char kind_of() {
-  return std::is_same<T, bool>::value ? 'b' : std::is_floating_point<T>::value ? 'f' : std::is_integral<T>::value ? 'i' : 'V';
-}
-template <class T>
-void describe(char*& text) {
-  using Target = std::remove_cv_t<std::remove_pointer_t<T>>;
-  const bool pointer = std::is_pointer<T>::value, constant = std::is_const<std::remove_pointer_t<T>>::value;
-  text += sprintf(text, "%s%c%zu ", !pointer ? "" : constant ? "const*" : "*", kind_of<Target>(), sizeof(Target));
-}
-template <class... A>
-void describe_all(void (*)(A...), char* text) {
-  *text = 0;
-  (describe<A>(text), ...);
-}
-
-CUDA_HOST_PLAIN inline int launch(Launch& launch) {
+int launch(Launch& launch) {
   if (!launch.arena->fibers) make_arena(*launch.arena);
   machine = {};
   machine.arena = *launch.arena;
@@ -164,11 +138,5 @@ CUDA_HOST_PLAIN inline int launch(Launch& launch) {
 
 }  // namespace cuda_host
 
-CUDA_HOST_EXPORT CUDA_HOST_PLAIN int cuda_host_launch(cuda_host::Launch* launch) { return cuda_host::launch(*launch); }
-CUDA_HOST_EXPORT CUDA_HOST_PLAIN size_t cuda_host_static_bytes() { return _end - __bss_start; }
-
-// Makes a kernel callable from Python (module.py writes one for each `__global__` function).
-#define CUDA_HOST_KERNEL(NAME, MOST_THREADS_A_BLOCK)                                                      \
-  CUDA_HOST_EXPORT void cuda_host_call_##NAME(void** arguments) { cuda_host::call(NAME, arguments); }     \
-  CUDA_HOST_EXPORT void cuda_host_describe_##NAME(char* text) { cuda_host::describe_all(NAME, text); }    \
-  CUDA_HOST_EXPORT unsigned cuda_host_bounds_##NAME() { return MOST_THREADS_A_BLOCK; }
+CUDA_HOST_EXPORT int cuda_host_launch(cuda_host::Launch* launch) { return cuda_host::launch(*launch); }
+CUDA_HOST_EXPORT size_t cuda_host_static_bytes() { return _end - __bss_start; }

@@ -30,6 +30,10 @@ class KernelError(Exception):
     """A kernel did what it must not do; the text says what, where (file:line) and in which thread."""
 
 
+class LaunchError(Exception):
+    """A launch that no GPU takes: sizes, shared memory, arguments that overlap."""
+
+
 class _Region(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("begin", "end", "mapped_begin", "mapped_end")]
 
@@ -167,7 +171,7 @@ class HostKernel:
         guard: str = "end",
         cpu_seconds: int = CPU_SECONDS,
     ) -> None:
-        """Runs every block. Raises KernelError, TypeError for an argument, ValueError for a launch no GPU takes."""
+        """Runs every block. Raises KernelError, LaunchError, or TypeError for an argument."""
         sizes = [tuple(int(n) for n in (*size, 1, 1)[:3]) for size in (grid, block)]
         self._check_sizes(sizes[0], sizes[1], shared_mem)
         self._check_arguments(arguments)
@@ -194,21 +198,21 @@ class HostKernel:
     def _check_sizes(self, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int) -> None:
         threads = block[0] * block[1] * block[2]
         if not (1 <= threads <= 1024 and 1 <= block[2] <= 64):
-            raise ValueError(f"{self.name}: a block of {block} threads")
+            raise LaunchError(f"{self.name}: a block of {block} threads")
         if threads > self.most_threads:
-            raise ValueError(f"{self.name}: {threads} threads a block, its __launch_bounds__ are {self.most_threads}")
+            raise LaunchError(f"{self.name}: {threads} threads a block, its __launch_bounds__ are {self.most_threads}")
         if not (1 <= grid[0] < 1 << 31 and 1 <= grid[1] < 1 << 16 and 1 <= grid[2] < 1 << 16):
-            raise ValueError(f"{self.name}: a grid of {grid} blocks")
+            raise LaunchError(f"{self.name}: a grid of {grid} blocks")
         static, limit = self.module.static_bytes, self.module.shared_limit
         if static > USUAL_SHARED:
-            raise ValueError(f"{self.name}: {static} bytes of static shared memory, more than {USUAL_SHARED}")
+            raise LaunchError(f"{self.name}: {static} bytes of static shared memory, more than {USUAL_SHARED}")
         allowed = self.max_dynamic_shared_size_bytes or USUAL_SHARED - static
         if shared_mem > allowed:
-            raise ValueError(
+            raise LaunchError(
                 f"{self.name}: {shared_mem} bytes of dynamic shared memory, max_dynamic_shared_size_bytes is {allowed}"
             )
         if static + max(shared_mem, self.max_dynamic_shared_size_bytes) > limit:
-            raise ValueError(f"{self.name}: more shared memory than the {limit} bytes of this GPU")
+            raise LaunchError(f"{self.name}: more shared memory than the {limit} bytes of this GPU")
 
     def _check_arguments(self, arguments: Sequence[Any]) -> None:
         if len(arguments) != len(self.parameters):
@@ -232,7 +236,7 @@ class HostKernel:
         for one, other in pairwise(ordered):
             if one[0] + one[1] > other[0] and not (constant[one] and constant[other]):
                 names = (self._which(key[0], arguments) for key in (one, other))
-                raise ValueError(f"{self.name}: {' and '.join(names)} overlap")
+                raise LaunchError(f"{self.name}: {' and '.join(names)} overlap")
         return {key: Guarded(array, at_end, constant[key]) for key, array in arrays.items()}
 
     def _slot(self, argument: Any, guards: dict[tuple[int, int], Guarded]) -> Any:

@@ -18,15 +18,15 @@ struct OneType { SourcePlace place; const TypeName* type; };
       abort()
 
 extern "C" {
-__attribute__((used)) CUDA_HOST_PLAIN inline void __ubsan_handle_out_of_bounds_abort(IndexMistake* data, uintptr_t index) {
+CUDA_HOST_HIDDEN void __ubsan_handle_out_of_bounds_abort(IndexMistake* data, uintptr_t index) {
   CUDA_HOST_MISTAKE("index %ld out of bounds of %s", (long)index, data->array->text);
 }
-__attribute__((used)) CUDA_HOST_PLAIN inline void __ubsan_handle_type_mismatch_v1_abort(AccessMistake* data, uintptr_t p) {
+CUDA_HOST_HIDDEN void __ubsan_handle_type_mismatch_v1_abort(AccessMistake* data, uintptr_t p) {
   const unsigned long alignment = 1ul << data->log_alignment;
   if (p & (alignment - 1)) CUDA_HOST_MISTAKE("misaligned access of %s (not to %lu bytes)", data->type->text, alignment);
   CUDA_HOST_MISTAKE("access of %s outside its object", data->type->text);
 }
-__attribute__((used)) CUDA_HOST_PLAIN inline void __ubsan_handle_divrem_overflow_abort(OneType* data, uintptr_t, uintptr_t) {
+CUDA_HOST_HIDDEN void __ubsan_handle_divrem_overflow_abort(OneType* data, uintptr_t, uintptr_t) {
   CUDA_HOST_MISTAKE("integer division of %s by zero", data->type->text);
 }
 }

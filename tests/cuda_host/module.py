@@ -3,64 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import getpass
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-from functools import cache
-from pathlib import Path
 
+from cuda_host.build import CompileError, library
 from cuda_host.launch import HostKernel
 
-HEADERS = Path(__file__).parent
-# Compiled kernels are shared by the workers of a test run, and by runs: the key is all that decides.
-CACHE = Path(tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}" / "cuda_host"
-FLAGS = (
-    "-std=c++17", "-O1", "-g1", "-gdwarf-4", "-w", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique",
-    "-fno-strict-aliasing",
-    "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-fcf-protection=none",
-    "-ftrivial-auto-var-init=pattern",  # what is not initialised is a huge number, not by luck 0
-    "-fsanitize=bounds,alignment,integer-divide-by-zero", "-fno-sanitize-recover=all",
-)  # fmt: skip
-LINK_FLAGS = ("-shared", "-nostartfiles", "-Wl,-z,now")  # without the C start files .bss is the shared memory alone
-RACE_FLAGS = ("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-DCUDA_HOST_RACECHECK")
 KERNEL = re.compile(r"__global__\b")
 DYNAMIC = re.compile(
     r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+|alignas\(\d+\)\s+)*"
     r"(?P<type>[\w:\s]+?)\s+(?:__align__\(\d+\)\s+)?(?P<name>\w+)\s*\[\s*\]\s*;"
 )
-
-
-class CompileError(Exception):
-    """g++ refused the source; the text is what it said."""
-
-
-def compiler() -> str | None:
-    """g++, or what CXX names; None where there is none."""
-    return shutil.which(os.environ.get("CXX", "g++"))
-
-
-@cache
-def _compiler_version() -> str:
-    return subprocess.run([compiler() or "g++", "--version"], capture_output=True, text=True, check=True).stdout
-
-
-@cache
-def _cpu_flags() -> tuple[str, ...]:
-    """Fused multiply-adds where the CPU has them, as a GPU does."""
-    try:
-        words = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return ()
-    return ("-mavx2", "-mfma") if "avx2" in words and "fma" in words else ()
-
-
-@cache
-def _headers() -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(HEADERS.glob("*.hpp")))
 
 
 def kernels_of(source: str) -> dict[str, str]:
@@ -112,13 +64,11 @@ class HostModule:
     def __init__(self, source: str, racecheck: bool = False, shared_limit: int = 227 << 10) -> None:
         self.racecheck, self.shared_limit = racecheck, shared_limit
         bounds = kernels_of(source)
-        lines = ['#include "cuda_host.hpp"', DYNAMIC.sub(_dynamic_memory, source)]
+        lines = [DYNAMIC.sub(_dynamic_memory, source)]
         lines.append('#line 1 "cuda_host.hpp"')
         lines += [f"CUDA_HOST_KERNEL({name}, {threads})" for name, threads in bounds.items()]
-        flags = [*FLAGS, *_cpu_flags(), *(RACE_FLAGS if racecheck else ())]
-        if racecheck and re.search(r"using T = unsigned short|\bunsigned char\b", source):
-            flags.append(f"-DCUDA_HOST_CELL={1 if 'unsigned char' in source else 2}")
-        self.path = compiled("\n".join(lines) + "\n", tuple(flags))
+        cell = 1 if "unsigned char" in source else 2 if "using T = unsigned short" in source else 4
+        self.path = library("\n".join(lines) + "\n", racecheck, cell)
         self.library = ctypes.CDLL(str(self.path))
         self.names = tuple(bounds)
         self.static_bytes = int(self.library.cuda_host_static_bytes())
@@ -128,27 +78,3 @@ class HostModule:
         if name not in self.names:
             raise AttributeError(f"no kernel {name}; there are {', '.join(self.names)}")
         return HostKernel(self, name)
-
-
-def compiled(unit: str, flags: tuple[str, ...]) -> Path:
-    """The library of a translation unit, from the cache if it was compiled before. Raises CompileError."""
-    words = (unit, flags, LINK_FLAGS, _compiler_version())
-    key = hashlib.sha256(_headers() + repr(words).encode()).hexdigest()[:32]
-    target = CACHE / f"{key}.so"
-    if target.exists():
-        return target
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        source, thing, library = (Path(folder, name) for name in ("unit.cpp", "unit.o", "unit.so"))
-        source.write_text(unit)
-        command = [compiler() or "g++"]
-        _run([*command, *flags, "-I", str(HEADERS), "-c", str(source), "-o", str(thing)])
-        _run([*command, *LINK_FLAGS, str(thing), "-o", str(library)])  # without libubsan and libtsan: we are those
-        library.replace(target)
-    return target
-
-
-def _run(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        raise CompileError(result.stderr)

@@ -5,7 +5,8 @@
 // passed): two accesses in one epoch by two threads, one of them a write, are a race. Lanes of a warp are ordered by
 // __syncwarp too. Blocks of a launch are never ordered.
 #pragma once
-#include "fibers.hpp"
+#include <stdlib.h>
+#include "machine.hpp"
 #ifndef CUDA_HOST_CELL
 #define CUDA_HOST_CELL 4  // bytes that are watched together: the smallest number that threads write apart
 #endif
@@ -35,14 +36,14 @@ struct Watch {
 };
 CUDA_HOST_STATE Watch watch = {};
 
-CUDA_HOST_PLAIN inline void watch_region(const Region& region, bool shared) {
+void watch_region(const Region& region, bool shared) {
   if (region.begin >= region.end || watch.count == MOST_REGIONS + 2) return;
   const size_t cells = (region.end - region.begin) / CUDA_HOST_CELL + 2;
   watch.regions[watch.count++] = {region.begin, region.end, region.mapped_begin, region.mapped_end,
                                   (Cell*)calloc(cells, sizeof(Cell)), shared};
 }
 
-CUDA_HOST_PLAIN void race_launch() {
+void race_launch() {
   watch.count = watch.reports = 0;
   watch.launch_epoch = watch.epoch + 1;
   char* dynamic_end = machine.dynamic + machine.dynamic_bytes;
@@ -50,21 +51,21 @@ CUDA_HOST_PLAIN void race_launch() {
   watch_region({machine.static_begin, machine.static_end, machine.static_begin, machine.static_end}, true);
   for (unsigned i = 0; i < machine.region_count; ++i) watch_region(machine.regions[i], false);
 }
-CUDA_HOST_PLAIN void race_barrier() {
+void race_barrier() {
   ++watch.epoch;
   for (unsigned& epoch : watch.warp_epoch) epoch = ++watch.clock;
 }
-CUDA_HOST_PLAIN void race_block() {
+void race_block() {
   race_barrier();
   watch.block_epoch = watch.epoch;
 }
-CUDA_HOST_PLAIN void race_warp(unsigned warp) { watch.warp_epoch[warp] = ++watch.clock; }
-CUDA_HOST_PLAIN void race_finish() {
+void race_warp(unsigned warp) { watch.warp_epoch[warp] = ++watch.clock; }
+void race_finish() {
   for (unsigned i = 0; i < watch.count; ++i) free(watch.regions[i].cells);
   if (watch.reports) machine.failed = true;
 }
 
-CUDA_HOST_PLAIN inline void report(const char* what, const Watched& region, const char* p, const Visit* other, uintptr_t place) {
+void report(const char* what, const Watched& region, const char* p, const Visit* other, uintptr_t place) {
   for (unsigned i = 0; i < watch.reports; ++i)
     if (watch.reported[i] == place) return;
   if (watch.reports == MOST_REPORTS || machine.failed) return;
@@ -80,14 +81,14 @@ CUDA_HOST_PLAIN inline void report(const char* what, const Watched& region, cons
 }
 
 // Was an earlier visit, still of interest, by another thread with nothing between that orders the two?
-CUDA_HOST_PLAIN inline bool unordered(const Visit& before, unsigned before_warp, bool shared) {
+bool unordered(const Visit& before, unsigned before_warp, bool shared) {
   const unsigned thread = machine.current->number, warp = thread / WARP;
   if (!shared && before.block != machine.block) return true;
   if (before.epoch != watch.epoch || before.thread == thread) return false;
   return before_warp != warp || before.warp_epoch == watch.warp_epoch[warp];
 }
 
-CUDA_HOST_PLAIN inline void visit(const Watched& region, Cell& cell, const char* p, int kind, uintptr_t place) {
+void visit(const Watched& region, Cell& cell, const char* p, Access kind, uintptr_t place) {
   const unsigned thread = machine.current->number, warp = thread / WARP;
   const unsigned first = region.shared ? watch.block_epoch : watch.launch_epoch;
   const bool written = cell.write.epoch >= first, read = cell.read.epoch >= first;
@@ -111,7 +112,7 @@ CUDA_HOST_PLAIN inline void visit(const Watched& region, Cell& cell, const char*
   if (other_block) cell.read.block = SEVERAL;
 }
 
-CUDA_HOST_PLAIN void race_access(const void* address, size_t bytes, int kind, uintptr_t place) {
+void race_access(const void* address, size_t bytes, Access kind, uintptr_t place) {
   if (!machine.current || machine.current->state != READY) return;
   const char* p = (const char*)address;
   const char* stacks = machine.arena.stacks;
@@ -132,7 +133,7 @@ CUDA_HOST_PLAIN void race_access(const void* address, size_t bytes, int kind, ui
 }  // namespace cuda_host
 
 #define CUDA_HOST_HOOK(NAME, ...) \
-  extern "C" __attribute__((used)) CUDA_HOST_PLAIN void __tsan_##NAME { __VA_ARGS__; }
+  extern "C" CUDA_HOST_HIDDEN void __tsan_##NAME { __VA_ARGS__; }
 #define CUDA_HOST_HOOKS(BYTES)                                                                                           \
   CUDA_HOST_HOOK(read##BYTES(void* p), cuda_host::race_access(p, BYTES, cuda_host::READ, CUDA_HOST_HERE))                \
   CUDA_HOST_HOOK(write##BYTES(void* p), cuda_host::race_access(p, BYTES, cuda_host::WRITE, CUDA_HOST_HERE))              \

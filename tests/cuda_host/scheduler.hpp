@@ -7,7 +7,7 @@
 
 namespace cuda_host {
 
-CUDA_HOST_PLAIN inline unsigned random_below(unsigned limit) {
+unsigned random_below(unsigned limit) {
   machine.random ^= machine.random << 13;
   machine.random ^= machine.random >> 17;
   machine.random ^= machine.random << 5;
@@ -20,7 +20,7 @@ struct Order {
   unsigned operator[](unsigned i) const { return (start + (uint64_t)i * step) % count; }
 };
 
-CUDA_HOST_PLAIN inline Order order_of(unsigned count) {
+Order order_of(unsigned count) {
   if (machine.seed == 0 || count < 2) return {count, 0, 1};
   if (machine.seed == 1) return {count, count - 1, count - 1};
   for (;;) {
@@ -35,13 +35,13 @@ CUDA_HOST_PLAIN inline Order order_of(unsigned count) {
   }
 }
 
-CUDA_HOST_PLAIN inline unsigned lanes_of(unsigned warp) {
+unsigned lanes_of(unsigned warp) {
   const unsigned rest = machine.threads - warp * WARP;
   return rest < WARP ? rest : WARP;
 }
 
 // Computes every operation of this warp whose lanes have all arrived; true if there was one.
-CUDA_HOST_PLAIN inline bool resolve_operations(unsigned warp) {
+bool resolve_operations(unsigned warp) {
   Fiber* lanes = machine.arena.fibers + warp * WARP;
   const unsigned count = lanes_of(warp);
   unsigned alive = 0;
@@ -77,7 +77,7 @@ CUDA_HOST_PLAIN inline bool resolve_operations(unsigned warp) {
 }
 
 // Runs a warp as far as it goes; true if anything ran.
-CUDA_HOST_PLAIN inline bool run_warp(unsigned warp) {
+bool run_warp(unsigned warp) {
   Fiber* lanes = machine.arena.fibers + warp * WARP;
   const unsigned count = lanes_of(warp);
   bool any = false;
@@ -95,7 +95,7 @@ CUDA_HOST_PLAIN inline bool run_warp(unsigned warp) {
 }
 
 // Opens the barrier if every living thread waits at it; true if it opened.
-CUDA_HOST_PLAIN inline bool open_barrier() {
+bool open_barrier() {
   const Fiber* first = nullptr;
   int sum = 0;
   for (unsigned i = 0; i < machine.threads; ++i) {
@@ -121,7 +121,7 @@ CUDA_HOST_PLAIN inline bool open_barrier() {
 }
 
 // Nobody can go on: says who waits where, neighbours in the same place once.
-CUDA_HOST_PLAIN inline void report_deadlock() {
+void report_deadlock() {
   say("deadlock in block (%u,%u,%u):", blockIdx.x, blockIdx.y, blockIdx.z);
   for (unsigned i = 0; i < machine.threads; ++i) {
     const Fiber &fiber = machine.arena.fibers[i], &before = machine.arena.fibers[i ? i - 1 : 0];
@@ -134,7 +134,7 @@ CUDA_HOST_PLAIN inline void report_deadlock() {
   machine.failed = true;
 }
 
-CUDA_HOST_PLAIN inline void start_fibers() {
+void start_fibers() {
   for (unsigned i = 0; i < machine.threads; ++i) {
     Fiber& fiber = machine.arena.fibers[i];
     memset(&fiber, 0, sizeof fiber);
@@ -145,14 +145,14 @@ CUDA_HOST_PLAIN inline void start_fibers() {
   machine.alive = machine.threads;
 }
 
-CUDA_HOST_PLAIN inline bool untouched(const char* begin, const char* end) {
+bool untouched(const char* begin, const char* end) {
   for (; begin < end; ++begin)
     if (*begin != (char)0xFF) return false;
   return true;
 }
 
 // One block from its first to its last instruction, in shared memory full of NaN.
-CUDA_HOST_PLAIN inline void run_block(char* static_page_end) {
+void run_block(char* static_page_end) {
   memset(machine.dynamic, 0xFF, machine.arena.shared_end - machine.dynamic);
   memset(machine.static_begin, 0xFF, static_page_end - machine.static_begin);
   start_fibers();

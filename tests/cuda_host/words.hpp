@@ -2,10 +2,8 @@
 #pragma once
 #include <float.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <type_traits>
 #include <utility>
@@ -13,6 +11,7 @@
 // Runtime state stands in .data, so that .bss holds the kernel's static __shared__ variables and nothing else: that is how
 // they are found and poisoned. `used` keeps g++ from folding a variable that nobody writes to zero.
 #define CUDA_HOST_STATE __attribute__((section(".data"), visibility("hidden")))
+#define CUDA_HOST_HIDDEN __attribute__((visibility("hidden")))
 #define CUDA_HOST_PLAIN __attribute__((noinline, no_sanitize("thread", "undefined")))  // a function the checks leave alone
 #define CUDA_HOST_EXPORT extern "C" __attribute__((visibility("default"), used))
 #define CUDA_HOST_HERE ((uintptr_t)__builtin_return_address(0) - 1)
@@ -54,5 +53,5 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-CUDA_HOST_STATE uint3 threadIdx = {}, blockIdx = {}, blockDim = {}, gridDim = {};
+extern CUDA_HOST_STATE uint3 threadIdx, blockIdx, blockDim, gridDim;
 constexpr int warpSize = 32;
