@@ -82,10 +82,12 @@ def check(module: RecordedModule, arch: int) -> None:
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", log)]
     assert spills, f"ptxas said nothing of spills:\n{log}"
     assert not any(spills), log
-    static = max((int(n) for n in re.findall(r"(\d+) bytes smem", log)), default=0)
-    dynamic = max((kernel.max_dynamic_shared_size_bytes for kernel in module.kernels.values()), default=0)
-    assert static <= STATIC_SHARED_MEMORY, log
-    assert static + dynamic <= SHARED_MEMORY[arch], f"{module.file}: {dynamic} bytes of dynamic shared memory"
+    for part in log.split("Compiling entry function '")[1:]:
+        name = part.partition("'")[0]
+        static = max((int(n) for n in re.findall(r"(\d+) bytes smem", part)), default=0)
+        dynamic = module.kernels[name].max_dynamic_shared_size_bytes if name in module.kernels else 0
+        assert static <= STATIC_SHARED_MEMORY, log
+        assert static + dynamic <= SHARED_MEMORY[arch], f"{module.file}, {name}: {dynamic} bytes of it dynamic"
 
 
 CASES = [

@@ -108,7 +108,7 @@ __device__ __forceinline__ void multiply(T (&total)[THREAD_K][THREAD_P], const T
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 implicit(const T* __restrict__ x, const T* __restrict__ packed, const Tap* __restrict__ taps, Output* __restrict__ y) {
   __shared__ __align__(16) T filters[STAGES][TILE_T][TILE_K];
   __shared__ __align__(16) T inputs[STAGES][TILE_T][TILE_P];

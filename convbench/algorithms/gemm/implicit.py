@@ -22,7 +22,7 @@ from convbench.problem import Problem
 TILES = (
     Tile(128, 128, 8, 8, 8, 1.0, 2),  # 64 products for each 16 values read from shared memory
     Tile(96, 128, 8, 8, 8, 0.95, 2),  # AlexNet's 96 and 192 filters
-    Tile(64, 128, 8, 8, 8, 0.9, 4),
+    Tile(64, 128, 8, 8, 8, 0.9, 3),  # four would leave too few registers
     Tile(128, 32, 8, 8, 4, 0.7, 4),  # fully connected layers: an image is a pixel
     Tile(64, 64, 8, 8, 4, 0.7, 4),
     Tile(32, 64, 16, 4, 4, 0.5, 4),
@@ -86,7 +86,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     tile, split = tiling.tile, tiling.shares
     module = device.load(
         Path(__file__).with_suffix(".cu"), problem, TILE_K=tile.filters, TILE_P=tile.pixels, TILE_T=tile.depth,
-        THREAD_K=tile.worker_filters, THREAD_P=tile.worker_pixels, SPLIT=split,
+        THREAD_K=tile.worker_filters, THREAD_P=tile.worker_pixels, SPLIT=split, RESIDENT=tile.resident,
     )  # fmt: skip
     kernel, add_parts = module.get_function("implicit"), module.get_function("add_parts")
     table = device.put(tap_table(problem, tiling.depth))

@@ -63,7 +63,7 @@ __device__ int first_chunk(long long pixel, int group) {
   return ((n * STAGED_H + rest / Q * STEP_H) * STAGED_W + rest % Q * STEP_W) * PIXEL_CHUNKS + group * (STAGED_C / CHUNK);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 product(const int4* __restrict__ staged, const int4* __restrict__ packed, const int* __restrict__ offsets,
         Output* __restrict__ y) {
   extern __shared__ __align__(128) int4 stages[];  // [STAGES]{pixels [TILE_P][ROW], filters [TILE_K][ROW]}

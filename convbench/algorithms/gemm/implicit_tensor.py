@@ -31,9 +31,9 @@ TILES = (
     Tile(96, 256, ROW, 48, 64, 0.9, 1),  # conv1
     Tile(96, 128, ROW, 48, 64, 0.85, 2),
     Tile(64, 128, ROW, 32, 64, 0.75, 2),
-    Tile(64, 64, ROW, 32, 32, 0.55, 4),
-    Tile(128, 32, ROW, 32, 32, 0.45, 4),  # fully connected layers: an image is a pixel
-    Tile(32, 32, ROW, 16, 16, 0.25, 4),
+    Tile(64, 64, ROW, 32, 32, 0.55, 3),
+    Tile(128, 32, ROW, 32, 32, 0.45, 3),  # fully connected layers: an image is a pixel
+    Tile(32, 32, ROW, 16, 16, 0.25, 3),
 )
 # Multiply-adds of chunks (4 floats or 8 halves), in which depth is counted here, while 4 bytes of a part are written or
 # read: about 40e12 beside 4.3e12 bytes a second.
@@ -137,8 +137,9 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     module = device.load(
         Path(__file__).with_suffix(".cu"), problem, STAGED_H=copy.size[0], STAGED_W=copy.size[1],
         STAGED_C=copy.channels, PHASES_H=copy.phases[0], PHASES_W=copy.phases[1], STEP_H=copy.step[0],
-        STEP_W=copy.step[1], DEPTH_CHUNKS=depth_chunks, DEPTH_STEPS=tiling.depth // ROW, STAGES=STAGES,
-        TILE_K=tile.filters, TILE_P=tile.pixels, WARP_K=tile.worker_filters, WARP_P=tile.worker_pixels, SPLIT=split,
+        STEP_W=copy.step[1], DEPTH_CHUNKS=depth_chunks, DEPTH_STEPS=tiling.depth // ROW, STAGES=STAGES, SPLIT=split,
+        TILE_K=tile.filters, TILE_P=tile.pixels, WARP_K=tile.worker_filters, WARP_P=tile.worker_pixels,
+        RESIDENT=tile.resident,
     )  # fmt: skip
     layout, product, add_parts = (module.get_function(name) for name in ("layout", "product", "add_parts"))
     product.max_dynamic_shared_size_bytes = shared_memory(tile)
