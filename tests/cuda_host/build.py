@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # Shared by the workers of a test run, and by runs: the keys are made of everything that decides.
 CACHE = Path(tempfile.gettempdir()) / f"pytest-of-{getpass.getuser()}" / "cuda_host"
+KEEP_SECONDS = 2 * 24 * 3600.0
 COMMON = (
     "-std=c++17",
     "-w",
@@ -34,7 +35,8 @@ KERNEL = (
     "-fsanitize=bounds,alignment,integer-divide-by-zero", "-fno-sanitize-recover=all",
 )  # fmt: skip
 RACECHECK = ("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0")
-# Without the C start files .bss is the static shared memory alone; libubsan and libtsan are not linked: we are those.
+# Without the C start files, and with the runtime in front, .bss is the static shared memory alone. libubsan and libtsan
+# are not linked: the runtime has what g++ calls.
 LINK = ("-shared", "-nostdlib", "-Wl,-z,now")
 
 
@@ -43,8 +45,8 @@ class CompileError(Exception):
 
 
 def compiler() -> str | None:
-    """g++, or what CXX names; None where there is none."""
-    return shutil.which(os.environ.get("CXX", "g++"))
+    """g++'s path; None where there is none. (Not what CXX names: the flags and the hooks are GCC's.)"""
+    return shutil.which("g++")
 
 
 @cache
@@ -67,6 +69,16 @@ def _headers() -> bytes:
     return b"".join(path.read_bytes() for path in sorted([*HERE.glob("*.hpp"), HERE / "runtime.cpp"]))
 
 
+def prune() -> None:
+    """Removes what lies in the cache for longer than KEEP_SECONDS."""
+    for path in CACHE.glob("*"):
+        try:
+            if time.time() - path.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except FileNotFoundError:  # another worker removes it too
+            pass
+
+
 def library(source: str, racecheck: bool, cell: int) -> Path:
     """The shared library of a kernel's source; `cell` is the bytes racecheck watches together. Raises CompileError."""
     flags = (*KERNEL, *_cpu_flags(), *(RACECHECK if racecheck else ()))
@@ -78,7 +90,7 @@ def library(source: str, racecheck: bool, cell: int) -> Path:
         unit = target.with_name("unit.cpp")
         unit.write_text(source)
         includes = ("-I", str(headers), "-I", str(HERE), "-include", "cuda_host.hpp")
-        _run(*flags, *includes, str(unit), str(runtime), *LINK, "-lm", "-lc", "-o", str(target))
+        _run(*flags, *includes, str(runtime), str(unit), *LINK, "-lm", "-lc", "-o", str(target))
 
     return _cached("kernel", ".so", (source, flags, defines, LINK), build)
 

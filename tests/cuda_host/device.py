@@ -11,7 +11,7 @@ from cuda_devices import ArrayDevice
 
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
-from cuda_host.launch import HostKernel
+from cuda_host.launch import CPU_SECONDS, HostKernel
 from cuda_host.module import HostModule
 
 # Bytes of shared memory a block may have (CUDA C++ Programming Guide, technical specifications).
@@ -31,10 +31,12 @@ class HostDevice(ArrayDevice):
         guard: str = "end",
         racecheck: bool = False,
         edit: Callable[[str], str] | None = None,
+        cpu_seconds: float = CPU_SECONDS,
     ) -> None:
         super().__init__(cache_bytes, capability)
         self.seed, self.guard, self.racecheck = seed, guard, racecheck
         self.edit = edit or (lambda source: source)  # of every source before it is compiled
+        self.cpu_seconds = cpu_seconds  # that a launch may take
         self.launches = 0
 
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
@@ -68,5 +70,7 @@ class DeviceKernel(HostKernel):
     def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int = 0, **ignored: Any) -> None:
         global launches
         launches += 1
-        self.device.launches += 1
-        super().__call__(grid, block, arguments, shared_mem, seed=self.device.seed, guard=self.device.guard)
+        device = self.device
+        device.launches += 1
+        seconds = device.cpu_seconds
+        super().__call__(grid, block, arguments, shared_mem, seed=device.seed, guard=device.guard, cpu_seconds=seconds)

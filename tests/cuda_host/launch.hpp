@@ -6,18 +6,30 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <ucontext.h>
 #include "scheduler.hpp"
 
-extern "C" CUDA_HOST_HIDDEN char __bss_start[], _end[];  // by the linker: the static __shared__ memory
+// The static __shared__ memory lies between these: the runtime is linked in front of the kernel, the linker defines _end.
+asm(R"(.bss
+.balign 128
+.hidden cuda_host_static_begin
+.globl cuda_host_static_begin
+cuda_host_static_begin:
+.text
+)");
+extern "C" CUDA_HOST_HIDDEN char cuda_host_static_begin[], _end[];
 
 namespace cuda_host {
+
+// Rounded up to 8 by the linker.
+size_t static_bytes() { return _end > cuda_host_static_begin ? _end - cuda_host_static_begin : 0; }
 
 // What Python fills in (launch.py has the same fields).
 struct Launch {
   void (*kernel)(void**);
   void** arguments;
   unsigned grid[3], block[3];
-  unsigned dynamic_bytes, seed, cpu_seconds, region_count;
+  unsigned dynamic_bytes, seed, cpu_microseconds, region_count;
   Region* regions;
   Arena* arena;
   char* message;
@@ -44,7 +56,22 @@ void make_arena(Arena& arena) {
   arena.signal_stack = map(STACK);
 }
 
-void on_signal(int number, siginfo_t* info, void*) {
+// The instruction that a signal interrupted, then the calls that led there.
+void trace(const ucontext_t& context, uintptr_t* places, int most) {
+#if defined(__x86_64__)
+  const uintptr_t here = context.uc_mcontext.gregs[REG_RIP];
+#else
+  const uintptr_t here = context.uc_mcontext.pc;
+#endif
+  void* frames[24];
+  const int count = backtrace(frames, 24);
+  int next = 0;
+  while (next < count && (uintptr_t)frames[next] != here) ++next;
+  *places = here;
+  for (++next; next < count && --most; ++next) *++places = (uintptr_t)frames[next] - 1;
+}
+
+void on_signal(int number, siginfo_t* info, void* context) {
   if (number == SIGVTALRM && !pthread_equal(pthread_self(), launching_thread)) {
     pthread_kill(launching_thread, number);
     return;
@@ -55,7 +82,7 @@ void on_signal(int number, siginfo_t* info, void*) {
   }
   if (machine.failed) return;
   machine.fault[0] = number == SIGVTALRM ? 0 : (uintptr_t)info->si_addr;
-  backtrace((void**)machine.fault + 1, 17);
+  trace(*(ucontext_t*)context, machine.fault + 1, 17);
   const char* what = number == SIGVTALRM ? "watchdog: the kernel does not end"
                      : number == SIGFPE  ? "integer division by zero"
                      : number == SIGILL  ? "trap"
@@ -74,7 +101,7 @@ struct Signals {
   struct sigaction before[5];
   stack_t stack_before;
 
-  explicit Signals(unsigned cpu_seconds) {
+  explicit Signals(unsigned cpu_microseconds) {
     launching_thread = pthread_self();
     void* warm[2];
     backtrace(warm, 2);  // the first call loads a library
@@ -86,7 +113,7 @@ struct Signals {
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     for (int i = 0; i < 5; ++i) sigaction(numbers[i], &action, &before[i]);
-    const itimerval timer = {{}, {(time_t)cpu_seconds, 0}};
+    const itimerval timer = {{}, {(time_t)cpu_microseconds / 1000000, (suseconds_t)cpu_microseconds % 1000000}};
     setitimer(ITIMER_VIRTUAL, &timer, nullptr);
   }
 
@@ -104,8 +131,8 @@ int launch(Launch& launch) {
   machine.arena = *launch.arena;
   machine.kernel = launch.kernel;
   machine.arguments = launch.arguments;
-  machine.static_begin = __bss_start;
-  machine.static_end = _end;
+  machine.static_begin = cuda_host_static_begin;
+  machine.static_end = cuda_host_static_begin + static_bytes();
   machine.dynamic_bytes = launch.dynamic_bytes;
   machine.dynamic = machine.arena.shared_end - (launch.dynamic_bytes + 15) / 16 * 16;
   machine.threads = launch.block[0] * launch.block[1] * launch.block[2];
@@ -118,10 +145,10 @@ int launch(Launch& launch) {
   launch.message[0] = 0;
   gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
   blockDim = {launch.block[0], launch.block[1], launch.block[2]};
-  char* static_page_end = (char*)(((uintptr_t)_end + 4095) & ~(uintptr_t)4095);
+  char* static_page_end = (char*)(((uintptr_t)machine.static_end + 4095) & ~(uintptr_t)4095);
 
   {
-    const Signals signals(launch.cpu_seconds);
+    const Signals signals(launch.cpu_microseconds);
     const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
     const Order order = order_of(blocks);
     race_launch();
@@ -139,4 +166,4 @@ int launch(Launch& launch) {
 }  // namespace cuda_host
 
 CUDA_HOST_EXPORT int cuda_host_launch(cuda_host::Launch* launch) { return cuda_host::launch(*launch); }
-CUDA_HOST_EXPORT size_t cuda_host_static_bytes() { return _end - __bss_start; }
+CUDA_HOST_EXPORT size_t cuda_host_static_bytes() { return cuda_host::static_bytes(); }

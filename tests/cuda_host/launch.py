@@ -48,7 +48,7 @@ class _Launch(ctypes.Structure):
         ("block", ctypes.c_uint * 3),
         ("dynamic_bytes", ctypes.c_uint),
         ("seed", ctypes.c_uint),
-        ("cpu_seconds", ctypes.c_uint),
+        ("cpu_microseconds", ctypes.c_uint),
         ("region_count", ctypes.c_uint),
         ("regions", ctypes.c_void_p),
         ("arena", ctypes.c_void_p),
@@ -169,7 +169,7 @@ class HostKernel:
         *,
         seed: int = 0,
         guard: str = "end",
-        cpu_seconds: int = CPU_SECONDS,
+        cpu_seconds: float = CPU_SECONDS,
     ) -> None:
         """Runs every block. Raises KernelError, LaunchError, or TypeError for an argument."""
         sizes = [tuple(int(n) for n in (*size, 1, 1)[:3]) for size in (grid, block)]
@@ -182,7 +182,7 @@ class HostKernel:
             regions = (_Region * max(len(guards), 1))(*(held.region for held in guards.values()))
             message = ctypes.create_string_buffer(MESSAGE_BYTES)
             launch = _Launch(
-                self._call, ctypes.addressof(pointers), sizes[0], sizes[1], shared_mem, seed, cpu_seconds,
+                self._call, ctypes.addressof(pointers), sizes[0], sizes[1], shared_mem, seed, int(cpu_seconds * 1e6),
                 len(guards), ctypes.addressof(regions), ctypes.addressof(_arena), ctypes.addressof(message),
                 MESSAGE_BYTES,
             )  # fmt: skip
