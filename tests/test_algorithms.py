@@ -25,7 +25,9 @@ from convbench.reference import convolve
 from convbench.shapes import ConvShape, parse_shape
 
 OURS = [  # test_library.py and test_gemv.py have the others
-    algorithm for algorithm in built_in() if algorithm.family != LIBRARY and algorithm.name != "gemm.gemv"
+    algorithm
+    for algorithm in built_in()
+    if "cpu" in algorithm.on and algorithm.family != LIBRARY and algorithm.name != "gemm.gemv"
 ]
 ALL = pytest.mark.parametrize("algorithm", OURS, ids=lambda algorithm: algorithm.name)
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "float64"])
