@@ -84,10 +84,12 @@ def check(module: RecordedModule, arch: int) -> None:
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", log)]
     assert spills, f"ptxas said nothing of spills:\n{log}"
     assert not any(spills), log
-    static = max((int(n) for n in re.findall(r"(\d+) bytes smem", log)), default=0)
-    dynamic = max((kernel.max_dynamic_shared_size_bytes for kernel in module.kernels.values()), default=0)
-    assert static <= STATIC_SHARED_MEMORY, log
-    assert static + dynamic <= SHARED_MEMORY[arch], f"{module.file}: {dynamic} bytes of dynamic shared memory"
+    for part in log.split("Compiling entry function '")[1:]:
+        name = part.partition("'")[0]
+        static = max((int(n) for n in re.findall(r"(\d+) bytes smem", part)), default=0)
+        dynamic = module.kernels[name].max_dynamic_shared_size_bytes if name in module.kernels else 0
+        assert static <= STATIC_SHARED_MEMORY, log
+        assert static + dynamic <= SHARED_MEMORY[arch], f"{module.file}, {name}: {dynamic} bytes of it dynamic"
 
 
 CASES = [
@@ -138,6 +140,7 @@ WRAPPERS = """#include "ptx.cuh"
 extern "C" __global__ void all(float* y, const float4* x) {
   __shared__ __align__(16) float4 s[64];
   copy_async_16(&s[threadIdx.x], x + threadIdx.x, true);
+  copy_async_16_cached(&s[threadIdx.x], x + 32 + threadIdx.x, true);
   copy_async_4(&s[threadIdx.x].x, x, false);
   copy_async_commit();
   copy_async_wait<0>();

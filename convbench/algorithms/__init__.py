@@ -18,6 +18,7 @@ from convbench.algorithms.base import Algorithm
 TABLE = (
     "gemm.im2col",
     "gemm.panel",
+    "gemm.implicit",
     "gemm.gemv",
     "gemm.split3",
     "fft.full",
