@@ -43,6 +43,7 @@ PRECISIONS = {
 }
 
 USUAL_PRECISIONS = ("float32", "float64")  # what every device multiplies
+COMPLEX = {"float32": "complex64", "float64": "complex128"}  # of two such numbers
 
 
 @dataclass(frozen=True)

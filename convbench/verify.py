@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LAYERS_A_TABLE = 8  # what 80 columns hold
+INTERRUPTED = 130
 
 
 @dataclass
@@ -53,17 +54,21 @@ def random_shape(rng: random.Random) -> ConvShape:
             continue
 
 
-def verify(
-    layers: Sequence[Layer], algorithms: Sequence[Algorithm], device: Device, precision: str, batch: int, shapes: int,
-    seed: int,
-) -> dict[str, Tally]:  # fmt: skip
-    """Every algorithm on every layer and on `shapes` random ones; nothing is timed or weighed."""
-    tallies = {algorithm.name: Tally() for algorithm in algorithms}
+Asked = tuple[str | None, ConvShape]  # a layer's name (None: a random shape), and its convolution
+
+
+def problems_of(layers: Sequence[Layer], batch: int, shapes: int, seed: int) -> list[Asked]:
+    """The layers at that batch (0: as they say), then so many random shapes."""
     rng = random.Random(seed)
-    problems: list[tuple[str | None, ConvShape]] = [
-        (layer.name, layer.shape.with_batch(batch or layer.shape.n)) for layer in layers
-    ]
-    problems += [(None, random_shape(rng)) for _ in range(shapes)]
+    found: list[Asked] = [(layer.name, layer.shape.with_batch(batch or layer.shape.n)) for layer in layers]
+    return found + [(None, random_shape(rng)) for _ in range(shapes)]
+
+
+def verify(
+    problems: Iterable[Asked], algorithms: Sequence[Algorithm], device: Device, precision: str, seed: int,
+    tallies: dict[str, Tally],
+) -> None:  # fmt: skip
+    """Every algorithm on every problem, into its tally; nothing is timed or weighed."""
     for name, shape in problems:
         problem = Problem(shape, precision)
         reason = too_large(problem)
@@ -78,7 +83,6 @@ def verify(
                 tally.random.append(case)
             else:
                 tally.layers[name] = case
-    return tallies
 
 
 def error_text(case: Case) -> str:
@@ -101,7 +105,7 @@ def error_table(layers: Sequence[Layer], tallies: dict[str, Tally]) -> Table:
     for name, tally in tallies.items():
         good = [case for case in tally.random if case.status == "ok"]
         worst = max((case.judgement.error for case in good if case.judgement), default=None)
-        cells = [error_text(tally.layers[layer.name]) for layer in layers]
+        cells = [error_text(tally.layers[layer.name]) if layer.name in tally.layers else "" for layer in layers]
         table.add_row(name, *cells, error(worst, 0), f"{len(good)}/{len(tally.random)}")
     return table
 
@@ -110,10 +114,22 @@ def print_verification(
     layers: Sequence[Layer], algorithms: Sequence[Algorithm], device: Device, precision: str, batch: int, shapes: int,
     seed: int,
 ) -> int:  # fmt: skip
-    """Verify, show the table and every reason; the exit code: 5 for wrong answers, 4 for failures, else 0."""
+    """Verify, show the table and every reason; the exit code: 5 for wrong answers, 4 for failures, else 0.
+
+    Interrupted, it shows what it has; the exit code is then 130.
+    """
+    from rich.progress import track
+
     console = make_console()
     console.print(f"{device.kind}: {device.hardware}; {precision}; {shapes} random shapes of seed {seed}", markup=False)
-    tallies = verify(layers, algorithms, device, precision, batch, shapes, seed)
+    problems = problems_of(layers, batch, shapes, seed)
+    tallies = {algorithm.name: Tally() for algorithm in algorithms}
+    interrupted = False
+    try:
+        shown = track(problems, "checking", console=console, transient=True, disable=not console.is_terminal)
+        verify(shown, algorithms, device, precision, seed, tallies)
+    except KeyboardInterrupt:
+        interrupted = True
     for first in range(0, max(1, len(layers)), LAYERS_A_TABLE):
         console.print(error_table(layers[first : first + LAYERS_A_TABLE], tallies))
     cases = [case for tally in tallies.values() for case in (*tally.layers.values(), *tally.random)]
@@ -135,6 +151,9 @@ def print_verification(
         status: sum(case.status == status for case in cases) for status in sorted({case.status for case in cases})
     }
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    if interrupted:
+        console.print(f"interrupted: of {len(problems) * len(algorithms)} cases {len(cases)} were checked")
+        return INTERRUPTED
     if counts.get("wrong"):
         return 5
     return 4 if counts.get("failed") or not counts.get("ok") else 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 
+from convbench.devices import cufft
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
 
@@ -25,6 +28,49 @@ class CupyRules:
         assert out.dtype == product.dtype
         out[...] = product
         return out
+
+
+class FakeCufft:
+    """cupy.cuda.cufft as far as devices/cufft.py knows it: types and directions by cuFFT's numbers."""
+
+    CUFFT_R2C, CUFFT_C2R, CUFFT_C2C, CUFFT_D2Z, CUFFT_Z2D, CUFFT_Z2Z = 0x2A, 0x2C, 0x29, 0x6A, 0x6C, 0x69
+    CUFFT_FORWARD, CUFFT_INVERSE = -1, 1
+    made: ClassVar[list[Any]] = []
+
+    class PlanNd:
+        """Reads and writes as many numbers as a plan of these figures would, from where the arrays begin."""
+
+        def __init__(
+            self, points: Any, source: Any, istride: int, idist: int, target: Any, ostride: int, odist: int,
+            kind: int, batch: int, order: str, last_axis: int, last_size: int,
+        ) -> None:  # fmt: skip
+            assert (istride, ostride, order) == (1, 1, "C")
+            assert (idist, odist) == (np.prod(source), np.prod(target)), "one image after another"
+            assert 1 <= len(points) <= 2
+            self.points, self.source, self.target = tuple(points), tuple(source), tuple(target)
+            self.kind, self.batch = kind, batch
+            self.work_area = SimpleNamespace(mem=SimpleNamespace(size=512 * batch))
+            FakeCufft.made.append(self)
+
+        def fft(self, a: Any, out: Any, direction: int) -> None:
+            assert a.flags.c_contiguous
+            assert out.flags.c_contiguous
+            x, y = (
+                array.reshape(-1)[: self.batch * math.prod(shape)].reshape(self.batch, *shape)
+                for array, shape in ((a, self.source), (out, self.target))
+            )
+            dims = tuple(range(1, len(self.points) + 1))
+            wide = np.complex64 if self.kind < 0x60 else np.complex128
+            if self.kind in (FakeCufft.CUFFT_R2C, FakeCufft.CUFFT_D2Z):
+                assert (x.shape[1:], y.dtype, direction) == (self.points, wide, FakeCufft.CUFFT_FORWARD)
+                y[...] = np.fft.rfftn(x, axes=dims)
+            elif self.kind in (FakeCufft.CUFFT_C2R, FakeCufft.CUFFT_Z2D):
+                assert (y.shape[1:], x.dtype, direction) == (self.points, wide, FakeCufft.CUFFT_INVERSE)
+                y[...] = np.fft.irfftn(x, self.points, axes=dims, norm="forward")
+                x[...] = np.nan  # cuFFT may overwrite it
+            else:
+                assert (x.shape, x.dtype, y.dtype) == (y.shape, wide, wide)
+                y[...] = np.fft.fftn(x, axes=dims) if direction < 0 else np.fft.ifftn(x, axes=dims, norm="forward")
 
 
 class ArrayDevice:
@@ -66,15 +112,12 @@ class ArrayDevice:
         out[...] = product
         return out
 
-    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        from scipy import fft
+    def rfft2(self, counts: Any, window: tuple[int, int], size: tuple[int, int], precision: str) -> Any:
+        """The plumbing of cuFFT, and NumPy's transforms."""
+        return cufft.rfft2(np, FakeCufft, counts, window, size, precision)
 
-        return fft.rfft2(array, size)
-
-    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        from scipy import fft
-
-        return fft.irfft2(array, size)
+    def irfft2(self, counts: Any, size: tuple[int, int], precision: str) -> Any:
+        return cufft.irfft2(np, FakeCufft, counts, size, precision)
 
 
 @dataclass

@@ -17,11 +17,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from convbench.algorithms.base import Algorithm, Plan
-from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.base import Call, NoDevice, Sample, Transform
 from convbench.layers import Layer
 from convbench.measure.case import Case, Operands, open_case, operands
 from convbench.measure.rules import Budget
-from convbench.problem import Problem
+from convbench.problem import COMPLEX, Problem
 from convbench.results import COLUMNS, Row
 from convbench.shapes import ConvShape, ShapeError, parse_shape
 from convbench.sweep import Ceilings, Request, Site, measure_layer
@@ -92,11 +92,15 @@ class FakeDevice:
     def matmul(self, a: Any, b: Any, out: Any) -> Any:
         return np.matmul(a, b, out=out)
 
-    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        return np.fft.rfft2(array, size)
+    def rfft2(self, counts: Any, window: tuple[int, int], size: tuple[int, int], precision: str) -> Any:
+        images = np.empty((max(counts), *window), precision)
+        return Transform(lambda count: images[:count], lambda count: np.fft.rfft2(images[:count], size), images.nbytes)
 
-    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        return np.fft.irfft2(array, size)
+    def irfft2(self, counts: Any, size: tuple[int, int], precision: str) -> Any:
+        spectra = np.empty((max(counts), size[0], size[1] // 2 + 1), COMPLEX[precision])
+        return Transform(
+            lambda count: spectra[:count], lambda count: np.fft.irfft2(spectra[:count], size), spectra.nbytes
+        )
 
     def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
         raise NoDevice("a scripted clock compiles nothing")

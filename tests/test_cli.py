@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import QUICK_COMMAND, convbench
@@ -368,6 +369,27 @@ def test_verify() -> None:
 def test_verify_without_random_shapes() -> None:
     done = convbench("verify", "--device", "cpu", "--shapes", "0", "--layer", "fc8", "--algo", "gemm.im2col")
     assert (done.code, done.out.strip().splitlines()[-1]) == (0, "1 ok")
+
+
+def test_interrupted_verification_shows_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convbench.measure.case import open_case
+
+    count = 0
+
+    def stops(*words: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return open_case(*words, **named)
+
+    monkeypatch.setattr("convbench.verify.open_case", stops)
+    done = convbench(
+        "verify", "--device", "cpu", "--shapes", "4", "--layer", "fc8", "--algo", "gemm.im2col", "--seed", "1"
+    )
+    assert done.code == 130
+    assert "1/1" in done.out
+    assert "interrupted: of 5 cases 2 were checked" in done.out
 
 
 def test_writing_into_a_closed_pipe_is_quiet() -> None:

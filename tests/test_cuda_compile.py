@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cuda_devices import RecordedModule, Recorder
+from cuda_host.device import SHARED_MEMORY
 
 import convbench.algorithms
 from convbench.algorithms import built_in
@@ -23,7 +24,6 @@ from convbench.shapes import parse_shape
 
 FOLDER = Path(convbench.algorithms.__file__).parent
 KERNELS = sorted(FOLDER.glob("*/*.cu"))
-SHARED_MEMORY = {75: 64 << 10, 80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a block may have
 STATIC_SHARED_MEMORY = 48 << 10  # what a kernel may declare without asking the driver, on every GPU
 REGISTERS = 65536  # of a multiprocessor, on every GPU
 ODD = (

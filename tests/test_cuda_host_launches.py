@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cuda_host.launch import LaunchError
+from cuda_host.device import HostDevice
+from cuda_host.launch import KernelError, LaunchError
 from cuda_host.module import kernels_of
 from cuda_host.snippet import kernel, run
+
+from convbench.problem import Problem
+from convbench.shapes import parse_shape
 
 pytestmark = pytest.mark.usefixtures("host_compiler")
 
@@ -100,3 +105,42 @@ def test_static_shared_memory_has_a_limit() -> None:
     code = 'extern "C" __global__ void f(float* y) { __shared__ float s[12290]; y[0] = s[threadIdx.x]; }'
     with pytest.raises(LaunchError, match="49160 bytes of static shared memory"):
         kernel(code)((1,), (1,), (np.zeros(1, np.float32),))
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "float64", "complex64"])
+def test_memory_of_a_device_is_poisoned(precision: str) -> None:
+    assert np.isnan(HostDevice().empty((3, 5), precision)).all()
+    assert (HostDevice().empty((3, 5), "int32") == -1).all()
+
+
+ORDER = 'extern "C" __global__ void order(int* y, int* n) { y[(*n)++] = blockIdx.x; }'
+
+
+def test_a_device_decides_how_its_kernels_run(tmp_path: Path) -> None:
+    source, problem = tmp_path / "order.cu", Problem(parse_shape("n1c1h1w1k1r1s1"))
+    source.write_text(ORDER)
+    for seed, want in ((0, [0, 1, 2, 3]), (1, [3, 2, 1, 0])):
+        device, y = HostDevice(seed=seed), np.zeros(4, np.int32)
+        device.load(source, problem).get_function("order")((4,), (1,), (y, np.zeros(1, np.int32)))
+        assert y.tolist() == want
+        assert device.launches == 1
+    watched = HostDevice(racecheck=True).load(source, problem).get_function("order")
+    with pytest.raises(KernelError, match=r"race at order\.cu:1"):
+        watched((4,), (1,), (y, np.zeros(1, np.int32)))
+    edited = HostDevice(edit=lambda text: text.replace("= blockIdx.x", "= 7")).load(source, problem)
+    edited.get_function("order")((4,), (1,), (y, np.zeros(1, np.int32)))
+    assert y.tolist() == [7, 7, 7, 7]
+
+
+def test_a_device_has_the_shared_memory_of_its_generation(tmp_path: Path) -> None:
+    source, problem = tmp_path / "order.cu", Problem(parse_shape("n1c1h1w1k1r1s1"))
+    source.write_text(ORDER)
+    for capability, fits in ((75, False), (90, True)):
+        f = HostDevice(capability).load(source, problem).get_function("order")
+        f.max_dynamic_shared_size_bytes = 100 << 10
+        arguments = np.zeros(1, np.int32), np.zeros(1, np.int32)
+        if fits:
+            f((1,), (1,), arguments, shared_mem=100 << 10)
+        else:
+            with pytest.raises(LaunchError, match="more shared memory than the 65536 bytes"):
+                f((1,), (1,), arguments, shared_mem=100 << 10)

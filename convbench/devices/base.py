@@ -26,6 +26,20 @@ class Sample:
     sm_mhz: float | None = None
 
 
+@dataclass(frozen=True)
+class Transform:
+    """FFTs planned for each of some counts, with their memory.
+
+    source(count) is the array to be filled, run(count) transforms it and gives the result; both arrays are only good
+    until the next run. Results are to be multiplied by `factor` for the inverse to be one; nbytes is what it all holds.
+    """
+
+    source: Callable[[int], Any]
+    run: Callable[[int], Any]
+    nbytes: int
+    factor: float = 1.0
+
+
 class Device(Protocol):
     """A place where convolutions run."""
 
@@ -93,12 +107,14 @@ class Device(Protocol):
         """
         ...
 
-    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        """Real 2-D FFT of the last two dimensions, zero-padded to `size`; the precision is kept."""
+    def rfft2(
+        self, counts: tuple[int, ...], window: tuple[int, int], size: tuple[int, int], precision: str
+    ) -> Transform:
+        """Real 2-D FFTs of images [count, *window], zero-padded to `size`: [count, size[0], size[1] // 2 + 1]."""
         ...
 
-    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        """Its inverse, scaled by 1 / (size[0] size[1])."""
+    def irfft2(self, counts: tuple[int, ...], size: tuple[int, int], precision: str) -> Transform:
+        """Their inverses, from spectra of that shape to images [count, *size]."""
         ...
 
     def load(self, source: Path, problem: Problem, **knobs: int) -> Any:

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.devices.base import Call, NoDevice, Sample
-from convbench.problem import USUAL_PRECISIONS, Problem
+from convbench.devices.base import Call, NoDevice, Sample, Transform
+from convbench.problem import COMPLEX, USUAL_PRECISIONS, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -194,17 +194,27 @@ class Cpu:
         self.parallel(share, -(-count // each))
         return out
 
-    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        """scipy.fft (pocketfft), on all threads."""
+    def rfft2(
+        self, counts: tuple[int, ...], window: tuple[int, int], size: tuple[int, int], precision: str
+    ) -> Transform:
+        """scipy.fft (pocketfft), on all threads; it makes the array of the result."""
         from scipy.fft import rfft2
 
-        return rfft2(array, size, workers=self.threads)
+        images = self.empty((max(counts), *window), precision)
+        return Transform(
+            lambda count: images[:count], lambda count: rfft2(images[:count], size, workers=self.threads), images.nbytes
+        )
 
-    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        """scipy.fft (pocketfft), on all threads; may overwrite its input."""
+    def irfft2(self, counts: tuple[int, ...], size: tuple[int, int], precision: str) -> Transform:
+        """scipy.fft (pocketfft), on all threads; it makes the array of the result."""
         from scipy.fft import irfft2
 
-        return irfft2(array, size, workers=self.threads, overwrite_x=True)
+        spectra = self.empty((max(counts), size[0], size[1] // 2 + 1), COMPLEX[precision])
+        return Transform(
+            lambda count: spectra[:count],
+            lambda count: irfft2(spectra[:count], size, workers=self.threads, overwrite_x=True),
+            spectra.nbytes,
+        )
 
     def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
         """A CPU runs no CUDA."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from convbench.devices.base import Call, NoDevice, Sample
+from convbench.devices.base import Call, NoDevice, Sample, Transform
 from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
+from convbench.devices.cufft import irfft2, rfft2
 from convbench.devices.cupy_parts import CupyLaunches, counting_hook
 from convbench.devices.launches import ENQUEUE_GUESS_S, LiveBytes, timed, timed_hot
 from convbench.devices.nvml import open_nvml
@@ -23,7 +24,6 @@ PEAK_SIZE = 4096  # rows and columns of the matrix product that stands for the p
 PEAK_SECONDS = 0.5  # for each ceiling
 JOULE_SECONDS = 0.5  # NVML counts energy about every 100 ms
 COPY_BYTES = 1 << 30  # of the copy that stands for the bandwidth, where the memory has room
-COMPLEX = {"float32": "complex64", "float64": "complex128"}
 
 
 def cuda_device(threads: int) -> Cuda:
@@ -182,29 +182,19 @@ class Cuda:
         """cuBLAS, one batched call."""
         return self._products(a, b, out)
 
-    def rfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        """cuFFT. An axis of one point is left out: its transform is the identity."""
-        from cupyx.scipy import fft
+    def rfft2(
+        self, counts: tuple[int, ...], window: tuple[int, int], size: tuple[int, int], precision: str
+    ) -> Transform:
+        """cuFFT, planned for these counts."""
+        from cupy.cuda import cufft
 
-        if size == (1, 1):
-            return array.astype(COMPLEX[array.dtype.name])
-        if size[0] == 1:
-            return fft.rfft(array, size[1], axis=-1)
-        if size[1] == 1:
-            return fft.fft(array, size[0], axis=-2)
-        return fft.rfft2(array, size)
+        return rfft2(self.xp, cufft, counts, window, size, precision)
 
-    def irfft2(self, array: Any, size: tuple[int, int]) -> Any:
-        """cuFFT; may overwrite its input."""
-        from cupyx.scipy import fft
+    def irfft2(self, counts: tuple[int, ...], size: tuple[int, int], precision: str) -> Transform:
+        """cuFFT, planned for these counts; not scaled."""
+        from cupy.cuda import cufft
 
-        if size == (1, 1):
-            return array.real.copy()
-        if size[0] == 1:
-            return fft.irfft(array, size[1], axis=-1, overwrite_x=True)
-        if size[1] == 1:
-            return fft.ifft(array, size[0], axis=-2, overwrite_x=True).real.copy()
-        return fft.irfft2(array, size, overwrite_x=True)
+        return irfft2(self.xp, cufft, counts, size, precision)
 
     def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
         """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result."""

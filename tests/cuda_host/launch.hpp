@@ -51,8 +51,10 @@ void make_arena(Arena& arena) {
   arena.stacks = map(MOST_THREADS * (STACK + GUARD));
   for (unsigned i = 0; i < MOST_THREADS; ++i) mprotect(arena.stacks + i * (STACK + GUARD), GUARD, PROT_NONE);
   constexpr size_t shared = 256 << 10;  // MOST_SHARED and its slack
-  arena.shared_end = map(shared + GUARD) + shared;
-  mprotect(arena.shared_end, GUARD, PROT_NONE);
+  char* around = map(shared + 2 * FAR);
+  arena.shared_end = around + FAR + shared;
+  mprotect(around, FAR, PROT_NONE);
+  mprotect(arena.shared_end, FAR, PROT_NONE);
   arena.signal_stack = map(STACK);
 }
 
@@ -88,7 +90,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
                      : number == SIGILL  ? "trap"
                                          : "invalid memory access";
   const char* address = (const char*)machine.fault[0];
-  const bool dynamic = address >= machine.arena.shared_end && address < machine.arena.shared_end + GUARD;
+  const bool dynamic = address >= machine.arena.shared_end && address < machine.arena.shared_end + FAR;
   char where[80] = "";
   if (dynamic)
     sprintf(where, ", byte %ld of %u of dynamic shared memory,", (long)(address - machine.dynamic), machine.dynamic_bytes);
@@ -120,6 +122,7 @@ struct Signals {
   ~Signals() {
     const itimerval off = {};
     setitimer(ITIMER_VIRTUAL, &off, nullptr);
+    if (before[4].sa_handler == SIG_DFL) before[4].sa_handler = SIG_IGN;  // one more may be on its way to another thread
     for (int i = 0; i < 5; ++i) sigaction(numbers[i], &before[i], nullptr);
     sigaltstack(&stack_before, nullptr);
   }

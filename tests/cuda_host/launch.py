@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cuda_host.module import HostModule
 
 PAGE = mmap.PAGESIZE
+GUARD_BYTES = 64 << 20  # not mapped, on each side of an array: address space costs nothing
 USUAL_SHARED = 48 << 10  # bytes a block may have without max_dynamic_shared_size_bytes
 CPU_SECONDS = 20  # that a launch may take before the watchdog ends it
 MESSAGE_BYTES = 1 << 14
@@ -87,8 +88,8 @@ class Guarded:
         misaligned = _offset_in_allocation(array) % ALIGNMENT
         room = misaligned + array.nbytes
         self.mapped_bytes = max(-(-room // PAGE), 1) * PAGE
-        self.reserved = _libc.mmap(None, self.mapped_bytes + 2 * PAGE, _NONE, _PRIVATE_ANONYMOUS, -1, 0)
-        self.mapped = self.reserved + PAGE
+        self.reserved = _libc.mmap(None, self.mapped_bytes + 2 * GUARD_BYTES, _NONE, _PRIVATE_ANONYMOUS, -1, 0)
+        self.mapped = self.reserved + GUARD_BYTES
         _libc.mprotect(self.mapped, self.mapped_bytes, _READ_WRITE)
         ctypes.memset(self.mapped, 0xFF, self.mapped_bytes)
         aligned_end = self.mapped_bytes - -(-room // ALIGNMENT) * ALIGNMENT
@@ -110,7 +111,7 @@ class Guarded:
             around = np.frombuffer(ctypes.string_at(self.mapped, self.mapped_bytes), np.uint8)
             first = self.address - self.mapped
             clean = bool((around[:first] == 0xFF).all() and (around[first + self.array.nbytes :] == 0xFF).all())
-        _libc.munmap(self.reserved, self.mapped_bytes + 2 * PAGE)
+        _libc.munmap(self.reserved, self.mapped_bytes + 2 * GUARD_BYTES)
         return clean
 
 
@@ -257,7 +258,7 @@ class HostKernel:
         if calls := [call for call in fault[1:] if call]:
             text += f" at {place_of(self.module.path, calls)}"
         for (address, _), held in guards.items():
-            if held.reserved <= fault[0] < held.reserved + held.mapped_bytes + 2 * PAGE:
+            if held.reserved <= fault[0] < held.reserved + held.mapped_bytes + 2 * GUARD_BYTES:
                 byte = fault[0] - held.address
                 kind = ", which is const" if held.read_only and 0 <= byte < held.array.nbytes else ""
                 text += f": byte {byte} of {held.array.nbytes} of {self._which(address, arguments)}{kind}"

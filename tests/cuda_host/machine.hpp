@@ -7,6 +7,7 @@ namespace cuda_host {
 
 constexpr unsigned MOST_THREADS = 1024, WARP = 32, MOST_COPIES = 256;
 constexpr size_t STACK = 64 << 10, GUARD = 64 << 10;  // GUARD is a multiple of any page size in use
+constexpr size_t FAR = 16 << 20;                      // not mapped, on each side of dynamic shared memory
 
 enum State { READY, FINISHED, AT_BARRIER, AT_WARP_OPERATION };
 

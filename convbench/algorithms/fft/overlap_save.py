@@ -14,7 +14,7 @@ from typing import Any
 from convbench.algorithms.base import Plan
 from convbench.algorithms.unit import UnitAxis, axes, filter_pieces, pad_input, put_phase, windows
 from convbench.devices.base import Device
-from convbench.problem import Problem
+from convbench.problem import COMPLEX, Problem
 from convbench.shapes import ConvShape
 
 
@@ -22,18 +22,20 @@ def plan(problem: Problem, device: Device, size: tuple[int, int], note: str = ""
     """FFTs of size[0] x size[1]. Images are taken in blocks whose spectra fit half of the last-level cache."""
     shape, xp = problem.shape, device.xp
     rows, columns = axes_for(shape, size)
-    half = size[1] // 2 + 1
-    frequencies = size[0] * half
+    frequencies = size[0] * (size[1] // 2 + 1)
     g, k = shape.groups, shape.k // shape.groups
     c = shape.c // g * rows.channels * columns.channels
     tiles = rows.tiles * columns.tiles
-    complex_type = {"float32": "complex64", "float64": "complex128"}[problem.precision]
+    complex_type = COMPLEX[problem.precision]
 
     spectrum_bytes = 2 * problem.number.bytes * frequencies * tiles * g
     block = max(1, min(shape.n, device.cache_bytes // 2 // (spectrum_bytes * (c + k))))
     padded = device.empty((block, shape.c, rows.extent, columns.extent), problem.precision)
     padded[...] = 0
-    gathered = device.empty((block * tiles * g * c * rows.window * columns.window,), problem.precision)
+    counts = {block, (shape.n - 1) % block + 1}  # images at a time: of all blocks but the last, and of the last
+    in_tiles, out_tiles = (tuple(n * tiles * g * channels for n in counts) for channels in (c, k))
+    forward = device.rfft2(in_tiles, (rows.window, columns.window), size, problem.precision)
+    inverse = device.irfft2(out_tiles, size, problem.precision)
     spectra_x = xp.empty(frequencies * g * c * block * tiles, complex_type)
     spectra_y = xp.empty(frequencies * g * k * block * tiles, complex_type)
 
@@ -42,8 +44,8 @@ def plan(problem: Problem, device: Device, size: tuple[int, int], note: str = ""
         flat = pieces.reshape(g * k * c, rows.length * columns.length)  # pieces of one phase: c fastest but taps
         angle = _angles(xp, size, rows.length, columns.length)
         spectra = xp.empty((frequencies * g, k, c), complex_type)
-        spectra.real = (xp.cos(angle).astype(problem.precision) @ flat.T).reshape(spectra.shape)
-        spectra.imag = (xp.sin(angle).astype(problem.precision) @ flat.T).reshape(spectra.shape)
+        for part, wave in ((spectra.real, xp.cos(angle)), (spectra.imag, xp.sin(angle))):
+            part[...] = ((inverse.factor * wave).astype(problem.precision) @ flat.T).reshape(spectra.shape)
         return spectra
 
     def run_block(x: Any, w_spectra: Any, y: Any) -> None:
@@ -52,14 +54,14 @@ def plan(problem: Problem, device: Device, size: tuple[int, int], note: str = ""
         for psi in ((i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)):
             # n g c (phase piece tile element) twice -> g (c phase piece)^2 n tile tile element element
             d = view[:, :, :, psi[0], :, :, :, :, psi[1]].transpose(1, 2, 3, 4, 7, 8, 0, 5, 9, 6, 10)
-            x_tiles = gathered[: d.size].reshape(-1, rows.window, columns.window)
-            x_tiles.reshape(d.shape)[...] = d
+            x_tiles = forward.source(n * tiles * g * c)
+            x_tiles.reshape(d.shape)[...] = d  # a view: the first dimension is split
             x_hat = spectra_x[: frequencies * g * c * n * tiles].reshape(frequencies, -1)
-            x_hat[...] = device.rfft2(x_tiles, size).reshape(-1, frequencies).T
+            x_hat[...] = forward.run(n * tiles * g * c).reshape(-1, frequencies).T
             y_hat = spectra_y[: frequencies * g * k * n * tiles].reshape(frequencies * g, k, n * tiles)
             device.matmul(w_spectra, x_hat.reshape(frequencies * g, c, n * tiles), y_hat)
-            y_spectra = xp.ascontiguousarray(y_hat.reshape(frequencies, -1).T).reshape(-1, size[0], half)
-            y_tiles = device.irfft2(y_spectra, size)[:, : rows.tile, : columns.tile]
+            inverse.source(n * tiles * g * k).reshape(-1, frequencies)[...] = y_hat.reshape(frequencies, -1).T
+            y_tiles = inverse.run(n * tiles * g * k)[:, : rows.tile, : columns.tile]
             # g k n tile tile row column -> n (g k) (tile row) (tile column)
             order = y_tiles.reshape(shape.k, n, rows.tiles, columns.tiles, rows.tile, columns.tile)
             values = order.transpose(1, 0, 2, 4, 3, 5).reshape(n, shape.k, rows.tiles * rows.tile, -1)
@@ -69,13 +71,18 @@ def plan(problem: Problem, device: Device, size: tuple[int, int], note: str = ""
         for first in range(0, shape.n, block):
             run_block(x[first : first + block], w_spectra, y[first : first + block])
 
-    workspace = padded.nbytes + gathered.nbytes + spectra_x.nbytes + spectra_y.nbytes
-    words = [f"{size[0]}x{size[1]} points, {tiles} tile{'s' * (tiles > 1)} an image"]
-    if shape.stride != (1, 1) or shape.dilation != (1, 1):
-        words.append("polyphase")
+    workspace = padded.nbytes + forward.nbytes + inverse.nbytes + spectra_x.nbytes + spectra_y.nbytes
     if frequencies == 1 or shape.is_matrix_product:
-        words.append("degenerate: every tile has one output, a matrix product")
-    return Plan(run, prepare, workspace, "; ".join([*words, *([note] if note else [])]))
+        note = "; ".join(["degenerate: every tile has one output, a matrix product", *([note] if note else [])])
+    return Plan(run, prepare, workspace, words(shape, size, tiles, note))
+
+
+def words(shape: ConvShape, size: tuple[int, int], tiles: int, note: str) -> str:
+    """What a plan with FFTs of this size says of itself."""
+    said = [f"{size[0]}x{size[1]} points, {tiles} tile{'s' * (tiles > 1)} an image"]
+    if shape.stride != (1, 1) or shape.dilation != (1, 1):
+        said.append("polyphase")
+    return "; ".join([*said, *([note] if note else [])])
 
 
 def axes_for(shape: ConvShape, size: tuple[int, int]) -> tuple[UnitAxis, UnitAxis]:

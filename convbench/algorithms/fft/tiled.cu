@@ -1,0 +1,295 @@
+// fft.tiled: the two transforms of overlap-save; between them stands one complex product a frequency and group.
+//
+//   forward   V[f][g][column][c] = the spectrum, times 2, of the window of channel c at `column`
+//   product   M[f][g] = V[f][g] U[f][g], U [channels, filters] = conj(the filters' spectra) / (2 POINTS_H POINTS_W)
+//   inverse   y = the first TILE_H x TILE_W points of M's inverse transform, which has no factor of its own
+//
+// With GAUSS three real products stand for the complex one, 3/4 of the work for 3/2 of the bytes: each spectrum a + i b is
+// three planes a, b and a + b, and of the products of planes A, B and S the result is A - B + i (S - A - B).
+//
+// A column is one (image, tile row, tile column), counted through the batch; a chunk has `columns` of them from `first`
+// on. Stride and dilation become phases (unit.py): a channel here is one (c, row phase, column phase) of the input, and
+// a launch computes one phase of the outputs. Padding, zeros and the phases are index arithmetic where x is read.
+//
+// An item is one window or tile: (column, c) or (column, k), the last fastest. A block does ITEMS of one group, which
+// lie side by side in each frequency's plane: its accesses are runs of ITEMS numbers whatever the channels are.
+// In shared memory an item has POINTS_H rows of POINTS_W numbers, at first real ones, then half a spectrum:
+//   row transform      a thread takes rows p and p + POINTS_H / 2 as one complex row, splits the two spectra and keeps
+//                      frequencies 0 .. POINTS_W / 2 where the rows lay; 0 and POINTS_W / 2, real, share the first place
+//   column transform   a thread takes one column; that of the first place is two real columns, split like the rows
+// Of those two columns the upper half is the lower one's conjugate and left out. The inverse goes the same way back.
+#include "../../devices/ptx.cuh"
+
+constexpr int LARGER = POINTS_H > POINTS_W ? POINTS_H : POINTS_W;
+constexpr int ITEMS = 256 / LARGER;
+constexpr int THREADS = ITEMS * LARGER / 2;
+constexpr int LANES = THREADS / ITEMS;  // threads that copy an item
+constexpr int PAIRS = POINTS_H / 2;     // of rows
+constexpr int PLACES = POINTS_W / 2;    // of columns, the first holding two
+constexpr int HALF = POINTS_H / 2;      // the highest frequency that the first place keeps
+constexpr int TILES = TILES_H * TILES_W;
+constexpr int CHANNELS = C / GROUPS * PHASES_H * PHASES_W;
+constexpr int FILTERS = K / GROUPS;
+constexpr int FREQUENCIES = POINTS_H * (PLACES - 1) + 2 * (HALF + 1);
+
+// Pitches, in floats, for which half a warp finds its 16 pairs of floats in 32 banks both ways: rows first, or items
+// first. (Rows of some that are not square cost twice.)
+constexpr int ROW = POINTS_W + (POINTS_H != POINTS_W || POINTS_W == 32 ? 2 : POINTS_W == 16 ? 4 : 0);
+constexpr int ITEM = (POINTS_H * ROW + 31) / 32 * 32 + (ITEMS == 8 ? 4 : 2);
+
+static_assert(sizeof(T) == 4 && POINTS_H <= 32 && POINTS_W <= 32 && POINTS_H >= 4 && POINTS_W >= 4, "what registers hold");
+
+__shared__ __align__(16) float points[ITEMS][ITEM];  // of either kernel
+
+// cos(2 pi n / 32) of the first quarter.
+__device__ __forceinline__ constexpr float quarter(int n) {
+  return n == 0   ? 1.0f
+         : n == 1 ? 0.98078528040323044913f
+         : n == 2 ? 0.92387953251128675613f
+         : n == 3 ? 0.83146961230254523708f
+         : n == 4 ? 0.70710678118654752440f
+         : n == 5 ? 0.55557023301960222474f
+         : n == 6 ? 0.38268343236508977173f
+         : n == 7 ? 0.19509032201612826785f
+                  : 0.0f;
+}
+
+// (re, im) exp(-+ 2 pi i n / 32), n below 16; minus for the forward transform. n is known when this is compiled.
+template <bool FORWARD>
+__device__ __forceinline__ float2 turned(float2 v, int n) {
+  if (n == 0) return v;
+  if (n == 8) return FORWARD ? make_float2(v.y, -v.x) : make_float2(-v.y, v.x);
+  const float re = n < 8 ? quarter(n) : -quarter(16 - n), sine = n < 8 ? quarter(8 - n) : quarter(n - 8);
+  const float im = FORWARD ? -sine : sine;
+  return make_float2(v.x * re - v.y * im, v.x * im + v.y * re);
+}
+
+// The stages of radix 2 from butterflies of width SPAN down, decimation in frequency.
+template <int POINTS, int SPAN, bool FORWARD>
+__device__ __forceinline__ void stages(float2 (&v)[POINTS]) {
+#pragma unroll
+  for (int start = 0; start < POINTS; start += 2 * SPAN)
+#pragma unroll
+    for (int k = 0; k < SPAN; ++k) {
+      const float2 a = v[start + k], b = v[start + k + SPAN];
+      v[start + k] = make_float2(a.x + b.x, a.y + b.y);
+      v[start + k + SPAN] = turned<FORWARD>(make_float2(a.x - b.x, a.y - b.y), k * (16 / SPAN));
+    }
+  if constexpr (SPAN > 1) stages<POINTS, SPAN / 2, FORWARD>(v);
+}
+
+// v = sum over j of v[j] exp(-+ 2 pi i j k / POINTS), in the order of k: the swaps only rename registers.
+template <bool FORWARD, int POINTS>
+__device__ __forceinline__ void transform(float2 (&v)[POINTS]) {
+  stages<POINTS, POINTS / 2, FORWARD>(v);
+#pragma unroll
+  for (int k = 0; k < POINTS; ++k) {
+    int reversed = 0;
+#pragma unroll
+    for (int bit = 1; bit < POINTS; bit *= 2) reversed = 2 * reversed + (k & bit ? 1 : 0);
+    if (k < reversed) {
+      const float2 kept = v[k];
+      v[k] = v[reversed];
+      v[reversed] = kept;
+    }
+  }
+}
+
+// Of z = a + i b, the transform of two real sequences: 2 A[k] and 2 B[k] from z[k] and z[-k]; and back without the 2.
+struct Two { float2 a, b; };
+__device__ __forceinline__ Two split(float2 z, float2 mirror) {
+  return {make_float2(z.x + mirror.x, z.y - mirror.y), make_float2(z.y + mirror.y, mirror.x - z.x)};
+}
+__device__ __forceinline__ Two join(Two s) {  // {z[k], z[-k]}
+  return {make_float2(s.a.x - s.b.y, s.a.y + s.b.x), make_float2(s.a.x + s.b.y, s.b.x - s.a.y)};
+}
+
+__device__ __forceinline__ float2& pair_at(float* p) { return *reinterpret_cast<float2*>(p); }
+
+// The spectra of one item, frequencies `step` numbers apart.
+struct Spectrum {
+  float* at;
+  long long step;
+
+  __device__ Spectrum(float* spectra, int group, long long plane, int item, int first) {
+    step = GROUPS * plane;
+    at = spectra + (first * step + group * plane + item) * (GAUSS ? 1 : 2);
+  }
+  __device__ __forceinline__ void put(int f, float2 v) const {
+    if constexpr (GAUSS) {
+      at[f * step] = v.x;
+      at[(FREQUENCIES + f) * step] = v.y;
+      at[(2 * FREQUENCIES + f) * step] = v.x + v.y;
+    } else {
+      pair_at(at + 2 * f * step) = v;
+    }
+  }
+  __device__ __forceinline__ float2 get(int f) const {
+    if constexpr (!GAUSS) return pair_at(at + 2 * f * step);
+    const float a = at[f * step], b = at[(FREQUENCIES + f) * step];
+    return make_float2(a - b, at[(2 * FREQUENCIES + f) * step] - a - b);
+  }
+};
+
+// The items of this block: `size` of one group, fewer than ITEMS in the last; `first` of them before it.
+struct Share {
+  int group, first, size;
+  __device__ Share(int columns, int width) {
+    const int blocks = (columns * width + ITEMS - 1) / ITEMS;
+    group = blockIdx.x / blocks;
+    first = blockIdx.x % blocks * ITEMS;
+    const int left = columns * width - first;
+    size = left < ITEMS ? left : ITEMS;
+  }
+};
+
+// Which tile a column is.
+struct Place {
+  int n, row, column;
+  __device__ explicit Place(long long at) {
+    const int tile = int(at % TILES);
+    n = int(at / TILES);
+    row = tile / TILES_W;
+    column = tile % TILES_W;
+  }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+forward(const float* __restrict__ x, float* __restrict__ spectra, long long first, int columns, int phase) {
+  const Share share(columns, CHANNELS);
+
+  {  // the window, zeros where there is no input
+    const int mine = threadIdx.x / LANES, lane = threadIdx.x % LANES, item = share.first + mine;
+    const Place place(first + item / CHANNELS);
+    const int c = item % CHANNELS / (PHASES_H * PHASES_W);
+    const int row = place.row * TILE_H * STEP_H + phase / OUT_PHASES_W * STRIDE_H +
+                    item % CHANNELS / PHASES_W % PHASES_H * DILATION_H - PAD_H;
+    const int column = place.column * TILE_W * STEP_W + phase % OUT_PHASES_W * STRIDE_W +
+                       item % CHANNELS % PHASES_W * DILATION_W - PAD_W;
+    const float* image = x + ((long long)place.n * C + share.group * (C / GROUPS) + c) * H * W;
+#pragma unroll 4
+    for (int i = 0; i < POINTS_H; ++i) {
+      const int h = row + i * STEP_H;
+      const bool some = mine < share.size && i < WINDOW_H && unsigned(h) < unsigned(H);
+#pragma unroll
+      for (int t = 0; t < POINTS_W; t += LANES) {
+        const int j = lane + t, w = column + j * STEP_W;
+        const bool inside = some && j < WINDOW_W && unsigned(w) < unsigned(W);
+        if (j < POINTS_W) copy_async_4(&points[mine][i * ROW + j], inside ? image + (long long)h * W + w : x, inside);
+      }
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+  }
+  __syncthreads();  // items are complete
+
+  if (threadIdx.x < share.size * PAIRS) {
+    float* upper = &points[threadIdx.x / PAIRS][threadIdx.x % PAIRS * ROW];
+    float* lower = upper + PAIRS * ROW;
+    float2 v[POINTS_W];
+#pragma unroll
+    for (int j = 0; j < POINTS_W; j += 2) {
+      const float2 a = pair_at(upper + j), b = pair_at(lower + j);
+      v[j] = make_float2(a.x, b.x);
+      v[j + 1] = make_float2(a.y, b.y);
+    }
+    transform<true>(v);
+    pair_at(upper) = make_float2(v[0].x, v[PLACES].x);
+    pair_at(lower) = make_float2(v[0].y, v[PLACES].y);
+#pragma unroll
+    for (int k = 1; k < PLACES; ++k) {
+      const Two rows = split(v[k], v[POINTS_W - k]);
+      pair_at(upper + 2 * k) = rows.a;
+      pair_at(lower + 2 * k) = rows.b;
+    }
+  }
+  __syncthreads();  // all rows are transformed
+
+  const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
+  if (place >= PLACES || mine >= share.size) return;
+  float2 v[POINTS_H];
+#pragma unroll
+  for (int i = 0; i < POINTS_H; ++i) v[i] = pair_at(&points[mine][i * ROW + 2 * place]);
+  transform<true>(v);
+  const int before = (place ? place - 1 : PLACES - 1) * POINTS_H;  // frequencies before this place's
+  const Spectrum target(spectra, share.group, (long long)columns * CHANNELS, share.first + mine, before);
+  if (place) {
+#pragma unroll
+    for (int f = 0; f < POINTS_H; ++f) target.put(f, v[f]);
+  } else {
+#pragma unroll
+    for (int f = 0; f <= HALF; ++f) {
+      const Two both = split(v[f], v[(POINTS_H - f) % POINTS_H]);
+      target.put(f, both.a);
+      target.put(HALF + 1 + f, both.b);
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+inverse(float* __restrict__ spectra, float* __restrict__ y, long long first, int columns, int phase) {
+  const Share share(columns, FILTERS);
+
+  {
+    const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
+    if (place < PLACES && mine < share.size) {
+      const int before = (place ? place - 1 : PLACES - 1) * POINTS_H;
+      const Spectrum source(spectra, share.group, (long long)columns * FILTERS, share.first + mine, before);
+      float2 v[POINTS_H];
+      if (place) {
+#pragma unroll
+        for (int f = 0; f < POINTS_H; ++f) v[f] = source.get(f);
+      } else {
+#pragma unroll
+        for (int f = 0; f <= HALF; ++f) {
+          const Two both = join({source.get(f), source.get(HALF + 1 + f)});
+          v[f] = both.a;
+          if (f % HALF) v[POINTS_H - f] = both.b;
+        }
+      }
+      transform<false>(v);
+#pragma unroll
+      for (int i = 0; i < POINTS_H; ++i) pair_at(&points[mine][i * ROW + 2 * place]) = v[i];
+    }
+  }
+  __syncthreads();  // all columns are transformed
+
+  if (threadIdx.x < share.size * PAIRS) {
+    float* upper = &points[threadIdx.x / PAIRS][threadIdx.x % PAIRS * ROW];
+    float* lower = upper + PAIRS * ROW;
+    float2 v[POINTS_W];
+    const float2 a = pair_at(upper), b = pair_at(lower);
+    v[0] = make_float2(a.x, b.x);
+    v[PLACES] = make_float2(a.y, b.y);
+#pragma unroll
+    for (int k = 1; k < PLACES; ++k) {
+      const Two row = join({pair_at(upper + 2 * k), pair_at(lower + 2 * k)});
+      v[k] = row.a;
+      v[POINTS_W - k] = row.b;
+    }
+    transform<false>(v);
+#pragma unroll
+    for (int j = 0; j < POINTS_W; j += 2) {
+      pair_at(upper + j) = make_float2(v[j].x, v[j + 1].x);
+      pair_at(lower + j) = make_float2(v[j].y, v[j + 1].y);
+    }
+  }
+  __syncthreads();  // tiles are complete
+
+  const int mine = threadIdx.x / LANES, lane = threadIdx.x % LANES, item = share.first + mine;
+  if (mine >= share.size) return;
+  const Place place(first + item / FILTERS);
+  float* image = y + ((long long)place.n * K + share.group * FILTERS + item % FILTERS) * P * Q;
+  const int row = place.row * TILE_H * OUT_PHASES_H + phase / OUT_PHASES_W;
+  const int column = place.column * TILE_W * OUT_PHASES_W + phase % OUT_PHASES_W;
+#pragma unroll 4
+  for (int i = 0; i < TILE_H; ++i) {
+    const int p = row + i * OUT_PHASES_H;
+    if (p >= P) break;
+#pragma unroll
+    for (int t = 0; t < TILE_W; t += LANES) {
+      const int j = lane + t, q = column + j * OUT_PHASES_W;
+      if (j < TILE_W && q < Q) image[(long long)p * Q + q] = points[mine][i * ROW + j];
+    }
+  }
+}
