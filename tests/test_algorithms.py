@@ -24,7 +24,7 @@ from convbench.problem import Problem
 from convbench.reference import convolve
 from convbench.shapes import ConvShape, parse_shape
 
-OURS = [  # test_library.py and test_gemv.py have the others
+OURS = [  # test_library.py, test_gemv.py and test_cuda_kernels.py have the others
     algorithm
     for algorithm in built_in()
     if algorithm.family != LIBRARY and algorithm.name != "gemm.gemv" and "cpu" in algorithm.on

@@ -24,6 +24,7 @@ TABLE = (
     "fft.full",
     "fft.tiled",
     "winograd",
+    "winograd.fused2",
     "direct.naive",
     "direct.blocked",
     "library.torch",
