@@ -30,6 +30,7 @@ from convbench.options import (
     chosen_device,
     chosen_layers,
     fresh_seed,
+    with_code,
 )
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def run(
             )
         check_some_compute_in(precision, algorithms, bench.site.facts["device"])
         kept = cache or bench.caches[0]
+        algorithms = with_code(algorithms, algo, bench.site.facts["device"])
         request = Request(
             name, layers, algorithms, batch, precision, kept, Budget(budget, energy), seed, run_name(), phases
         )
@@ -260,6 +262,7 @@ def verify(
     algorithms = chosen_algorithms(algo, plugin)
     check_precision(precision)
     opened, _ = chosen_device(device, threads)
+    algorithms = with_code(algorithms, algo, opened.kind)
     seed = fresh_seed() if seed is None else seed
     raise typer.Exit(print_verification(layers, algorithms, opened, precision, batch, shapes, seed))
 

@@ -10,13 +10,14 @@ from convbench.layers import Layer
 from convbench.measure.phases import UNMEASURED
 from convbench.problem import Problem
 from convbench.results import FAMILIES, LIBRARY, Row, fastest_library, times, versus
-from convbench.units import duration, error, size, three_digits
+from convbench.units import duration, error, like, size, three_digits
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+NARROW, WIDE = 21, 27  # characters of an algorithm's name in a table with the library's ratio, and without
 DISTURBED_SHARE = 0.1  # of a run's samples: above it the machine counts as noisy
 
 
@@ -140,18 +141,31 @@ def result_table(rows: Sequence[Row]) -> Table:
         if name and last:
             table.add_section()
         last = row.layer
-        algo = row.algo.removeprefix(f"{LIBRARY}.")
+        algo = broken(row.algo.removeprefix(f"{LIBRARY}.") + " *" * wins, NARROW if library else WIDE)
         if row.status != "ok":
             style = "red" if row.status in ("wrong", "failed", "timeout") else "dim"
             table.add_row(name, algo, row.status, "", "", "", error(row.error), style=style)
             continue
-        interval = f"{duration(row.time_lo_ms, False)} .. {duration(row.time_hi_ms, False)}"
+        interval = f"{like(row.time_lo_ms, row.time_ms)} .. {like(row.time_hi_ms, row.time_ms)}"
         table.add_row(
-            name, f"{algo} *" if wins else algo, duration(row.time_ms), interval, f"{row.gflops:.1f}",
+            name, algo, duration(row.time_ms), interval, rate(row.gflops),
             size(row.workspace_bytes), error(row.error), *([times(versus(row, library))] if library else []),
             style="bold green" if wins else "",
         )  # fmt: skip
     return table
+
+
+def broken(name: str, limit: int) -> str:
+    """A name on lines of at most `limit` characters, each but the last ending in a dot or an underscore if it can."""
+    if len(name) <= limit:
+        return name
+    cut = 1 + max(name.rfind(sign, 0, limit) for sign in "._") or limit
+    return f"{name[:cut]}\n{broken(name[cut:], limit)}"
+
+
+def rate(gflops: float | None) -> str:
+    """GFLOP/s with one digit behind the point where there is room for it."""
+    return "" if gflops is None else f"{gflops:.1f}" if gflops < 9999.95 else f"{gflops:.0f}"
 
 
 def phase_table(rows: Sequence[Row]) -> Table:

@@ -43,11 +43,16 @@ def print_listing(net: str, layers: Sequence[Layer], algorithms: Sequence[Algori
     reasons = {kind: unavailable(kind) for kind in kinds}
     console.print("\n[b]algorithms[/b]")
     table = _table("name", *kinds, "what it does", wrap="what it does")
+    absent = [algorithm.name for algorithm in algorithms if not set(kinds) & set(algorithm.on)]
     for algorithm in algorithms:
+        if algorithm.name in absent:
+            continue
         marks = ["-" if kind not in algorithm.on else ("no GPU" if reasons[kind] else "yes") for kind in kinds]
-        wants = "; ".join(f"{kind}: {text}" for kind in kinds for text in wants_of(algorithm, kind))
+        wants = "; ".join(f"{kind}: {text}" for kind in kinds if (text := wants_of(algorithm, kind)))
         table.add_row(algorithm.name, *marks, Text(str(algorithm.summary) + (f" ({wants})" if wants else "")))
     console.print(table)
+    if absent:
+        console.print(f"without code for the {', '.join(kinds)}: {', '.join(absent)}", markup=False)
 
     console.print("\n[b]devices[/b]")
     for kind in kinds:
@@ -56,13 +61,15 @@ def print_listing(net: str, layers: Sequence[Layer], algorithms: Sequence[Algori
     console.print(f"precisions: {', '.join(PRECISIONS)}")
 
 
-def wants_of(algorithm: Algorithm, kind: str) -> list[str]:
+def wants_of(algorithm: Algorithm, kind: str) -> str:
     """What an algorithm's code for a kind of device needs, and the precisions it has where those are not the usual."""
     if kind not in algorithm.on:
-        return []
+        return ""
     has = algorithm.precisions_on(kind)
     words = [algorithm.needs[kind]] if kind in algorithm.needs else []
-    return words + ([", ".join(has)] if has != USUAL_PRECISIONS else [])
+    if has != USUAL_PRECISIONS:
+        words.append("every precision" if set(has) == set(PRECISIONS) else ", ".join(has))
+    return "; ".join(words)
 
 
 def unavailable(kind: str) -> str:

@@ -68,6 +68,12 @@ def chosen_algorithms(wanted: str, plugins: Sequence[str] | None) -> list[Algori
     return [algorithm for algorithm in known if algorithm.name in names]
 
 
+def with_code(algorithms: Sequence[Algorithm], wanted: str, kind: str) -> list[Algorithm]:
+    """Without those that have no code for a kind of device, unless --algo names them in full or means nothing else."""
+    named = {part.strip() for part in wanted.split(",")}
+    return [a for a in algorithms if kind in a.on or a.name in named] or list(algorithms)
+
+
 def check_device(kind: str) -> None:
     """Refuse device kinds that do not exist."""
     if kind not in ("auto", "cpu", "cuda"):

@@ -21,6 +21,14 @@ def duration(ms: float | None, unit: bool = True) -> str:
     return f"{three_digits(ms)} ms" if ms < 999.5 else f"{three_digits(ms / 1e3)} s"
 
 
+def like(ms: float | None, other: float | None) -> str:
+    """Milliseconds in the unit that `duration` gives another time, without it."""
+    if ms is None or other is None:
+        return ""
+    scale = {"us": 1e3, "ms": 1.0, "s": 1e-3}[duration(other).split()[1]]
+    return three_digits(scale * ms)
+
+
 def error(value: float | None, digits: int = 1) -> str:
     """2.1e-7: a relative error, with `digits` after the point."""
     if value is None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convbench.devices import cufft
+from convbench.devices.base import Knob
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
 
@@ -150,6 +151,6 @@ class Recorder(ArrayDevice):
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
         return np.empty(shape, precision)
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         self.modules.append(RecordedModule(source.name, cuda_source(source, problem, **knobs)))
         return self.modules[-1]

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from convbench.algorithms.base import Algorithm, Plan
-from convbench.devices.base import Call, NoDevice, Sample, Transform
+from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
 from convbench.layers import Layer
 from convbench.measure.case import Case, Operands, open_case, operands
 from convbench.measure.rules import Budget
@@ -102,7 +102,7 @@ class FakeDevice:
             lambda count: spectra[:count], lambda count: np.fft.irfft2(spectra[:count], size), spectra.nbytes
         )
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         raise NoDevice("a scripted clock compiles nothing")
 
     def warnings(self) -> Iterable[str]:

@@ -324,6 +324,22 @@ def test_columns_of_a_table_are_whole_at_eighty(monkeypatch: pytest.MonkeyPatch)
     assert len(out.getvalue().splitlines()) <= 1 + len(rows) + 3
 
 
+def test_code_for_another_device_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    words = ("--shape", "n1c1h3w3k1r3s3", "--device", "cpu", "--budget", "0.001", "--no-isolate")
+    for wanted, expected in (
+        ("gemm.im2col,library.cudnn.*", {"gemm.im2col"}),
+        ("gemm.im2col,library.cudnn.fft", {"gemm.im2col", "library.cudnn.fft"}),
+        ("library.cudnn.f*", {"library.cudnn.fft", "library.cudnn.fft_tiling"}),
+    ):
+        path = tmp_path / f"{len(expected)}{wanted[0]}.csv"
+        done = convbench("run", *words, "--algo", wanted, "--out", str(path))
+        rows = {row.algo: row for row in read(path)}
+        assert set(rows) == expected, done.err
+        for name in expected - {"gemm.im2col"}:
+            assert rows[name].status == "unsupported"
+            assert rows[name].note == f"{name} has no code for the cpu, only for cuda"
+
+
 # The other commands
 
 

@@ -80,3 +80,15 @@ def test_an_unknown_include_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_a_knob_cannot_take_the_name_of_a_size(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"a knob cannot be called {name}"):
         cuda_source(write(tmp_path, "k.cu", ""), PROBLEM, **{name: 1})
+
+
+def test_a_matrix_stands_in_front_exactly(tmp_path: Path) -> None:
+    source = cuda_source(write(tmp_path, "k.cu", ""), PROBLEM, POINTS=((1.0, -0.1), (0.0, 1 / 3)))
+    rows = "{{0x1.0000000000000p+0, -0x1.999999999999ap-4}, {0x0.0p+0, 0x1.5555555555555p-2}}"
+    assert f"__device__ constexpr double POINTS[2][2] = {rows};\n" in source
+
+
+@pytest.mark.parametrize("matrix", [((1.0,), (1.0, 2.0)), ((),), ()])
+def test_a_matrix_has_rows_of_one_length(tmp_path: Path, matrix: tuple[tuple[float, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="make no matrix"):
+        cuda_source(write(tmp_path, "k.cu", ""), PROBLEM, POINTS=matrix)

@@ -27,7 +27,7 @@ from convbench.shapes import ConvShape, parse_shape
 from convbench.sweep import exit_code
 
 WORD = "n2c4h9w8k6r3s3p1g2"
-TORCH = [algorithm for algorithm in built_in() if algorithm.family == LIBRARY]
+TORCH = [algorithm for algorithm in built_in() if algorithm.name.startswith("library.torch.")]
 INSTALLED = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 MODES = pytest.mark.parametrize("algorithm", TORCH, ids=lambda algorithm: algorithm.name)
 
@@ -148,8 +148,9 @@ def test_names_and_their_order() -> None:
     assert [algorithm.name for algorithm in TORCH] == [
         "library.torch.nchw", "library.torch.channels_last", "library.torch.mkldnn", "library.torch.prepacked",
     ]  # fmt: skip
-    assert [algorithm.name for algorithm in built_in()][-4:] == [algorithm.name for algorithm in TORCH]
-    assert all(set(algorithm.on) == {"cpu"} for algorithm in TORCH)
+    families = [algorithm.family for algorithm in built_in()]
+    assert families.index(LIBRARY) == len(families) - families.count(LIBRARY), "the last of all"
+    assert [set(algorithm.on) for algorithm in TORCH] == [{"cpu", "cuda"}, {"cpu", "cuda"}, {"cpu"}, {"cpu"}]
 
 
 def test_freed_memory_is_kept_where_glibc_is_and_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

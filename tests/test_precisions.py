@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,15 @@ def test_bytes_of_rows_follow_the_precision() -> None:
 
 
 def test_the_list_says_what_code_needs_and_which_precisions_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(width=80, record=True)
+    console = Console(width=80, record=True, file=io.StringIO())
     monkeypatch.setattr(listing, "make_console", lambda: console)
     monkeypatch.setattr(listing, "unavailable", lambda kind: "no GPU here")
     needy = Algorithm(
         "m.needy", on={"cuda": lambda p, d: Plan(lambda x, w, y: None)}, summary="does it",
         precisions={"cuda": ("tf32",)}, needs={"cuda": "sm_80 or newer"},
     )  # fmt: skip
-    listing.print_listing("alexnet", [], [needy], ("cpu", "cuda"))
+    other = Algorithm("m.other", on={"cpu": lambda p, d: Plan(lambda x, w, y: None)})
+    listing.print_listing("alexnet", [], [needy, other], ("cuda",))
     text = " ".join(console.export_text().split())
-    assert "does it (cuda: sm_80 or newer; cuda: tf32)" in text
+    assert "without code for the cuda: m.other" in text
+    assert "does it (cuda: sm_80 or newer; tf32)" in text

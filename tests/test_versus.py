@@ -11,8 +11,10 @@ import pytest
 from fakes import row
 from rich.console import Console
 
-from convbench.console import best_of_families, reasons, result_table
-from convbench.report import write_report
+from convbench.console import best_of_families, broken, reasons, result_table
+from convbench.report import style, write_report
+from convbench.report.accuracy import _line
+from convbench.report.heatmap import NAME
 from convbench.report.network import BEST, stacks
 from convbench.report.readme import main as rewrite_readme
 from convbench.report.series import Series, algorithms, gather
@@ -161,6 +163,57 @@ def test_the_terminal_shows_it_in_eighty_columns() -> None:
     assert "vs lib" in text
     assert "torch.channels_last *" in text
     assert "0.98x" in text
+
+
+ON_GPU = [
+    case(algo, ms, layer, device="cuda", cache="cold", hardware="NVIDIA H200", precision="float16", batch=128,
+         gflops=123456.7, workspace_bytes=123_456_789, error=1.2e-7, status=status)
+    for layer in ("conv1", "conv2", "fc6")
+    for algo, ms, status in (
+        ("winograd.f6", 0.0352, "ok"), ("direct.blocked", 12.3, "ok"), ("library.torch.channels_last", 0.0351, "ok"),
+        ("library.cudnn.implicit_gemm", 0.5, "ok"), ("library.cudnn.implicit_precomp_gemm", 0.03, "ok"),
+        ("library.cudnn.winograd", 0.4, "unsupported"), ("library.cudnn.winograd_nonfused", 0.4, "ok"),
+        ("library.cudnn.fft", 1.0, "ok"), ("library.cudnn.fft_tiling", 2.0, "ok"), ("library.cudnn.gemm", 3.0, "ok"),
+        ("library.torch.nchw", 0.2, "ok"),
+    )
+]  # fmt: skip
+
+
+def test_cudnn_is_the_library_on_a_gpu() -> None:
+    best = fastest_library(ON_GPU)
+    assert {row.algo for row in best.values()} == {"library.cudnn.implicit_precomp_gemm"}
+    assert versus(ON_GPU[0], best) == pytest.approx(0.03 / 0.0352)
+    assert [line.rival.algo for line in lines(series(ON_GPU)) if line.rival] == [row.algo for row in best.values()]
+    assert "| conv1 | `winograd.f6` | 35.2 us" in best_table(ON_GPU)
+    assert "0.85x" in best_table(ON_GPU)
+
+
+def test_long_names_are_whole_in_eighty_columns() -> None:
+    text = text_of(result_table(ON_GPU))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "30.0 us 29.7 .. 30.3" in text, "the interval in the time's unit"
+    assert "conv2" in text
+    assert "…" not in text
+    assert "cudnn.implicit_" in text
+    assert "precomp_gemm *" in text
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("winograd.f6 *", "winograd.f6 *"), ("torch.channels_last *", "torch.channels_last *"),
+    ("cudnn.implicit_precomp_gemm *", "cudnn.implicit_\nprecomp_gemm *"), ("x" * 30, "x" * 21 + "\n" + "x" * 9),
+])  # fmt: skip
+def test_where_a_name_is_broken(name: str, text: str) -> None:
+    assert broken(name, 21) == text
+    assert text.replace("\n", "") == name
+
+
+def test_charts_tell_the_librarys_algorithms_apart(tmp_path: Path) -> None:
+    names = [name for name in algorithms([series(ON_GPU)]) if name.startswith("library.")]
+    assert len({style.algorithm(name, NAME) for name in names}) == len(names) == 9
+    assert len({str(_line(place)) for place in range(len(names))}) == 9
+    write_report({"x.csv": ON_GPU}, tmp_path)
+    assert ">cudnn.implicit_precomp_gemm<" in (tmp_path / "slowdown.svg").read_text()
+    assert ">library.cudnn.winograd<" in (tmp_path / "slowdown.svg").read_text()
 
 
 # Choosing under a bound

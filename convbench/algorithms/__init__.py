@@ -18,7 +18,9 @@ from convbench.algorithms.base import Algorithm
 TABLE = (
     "gemm.im2col",
     "gemm.panel",
+    "gemm.implicit",
     "gemm.gemv",
+    "gemm.split3",
     "fft.full",
     "fft.tiled",
     "winograd",
@@ -26,6 +28,7 @@ TABLE = (
     "direct.naive",
     "direct.blocked",
     "library.torch",
+    "library.cudnn",
 )
 ENTRY_POINTS = "convbench.algorithms"
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from convbench.problem import Problem
 
 Call = Callable[[], Any]
+Matrix = tuple[tuple[float, ...], ...]
+Knob = int | Matrix  # what a kernel is compiled with beside the shape
 
 
 class NoDevice(Exception):
@@ -117,7 +119,7 @@ class Device(Protocol):
         """Their inverses, from spectra of that shape to images [count, *size]."""
         ...
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """The compiled CUDA module of a `.cu` file for this problem (raises NoDevice on a CPU)."""
         ...
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.devices.base import Call, NoDevice, Sample, Transform
+from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
 from convbench.problem import COMPLEX, USUAL_PRECISIONS, Problem
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Cpu:
             spectra.nbytes,
         )
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """A CPU runs no CUDA."""
         raise NoDevice(f"{source.name} is CUDA source and this device is the CPU; use --device cuda")
 

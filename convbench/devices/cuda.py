@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from convbench.devices.base import Call, NoDevice, Sample, Transform
+from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
 from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
 from convbench.devices.cufft import irfft2, rfft2
@@ -196,7 +196,7 @@ class Cuda:
 
         return irfft2(self.xp, cufft, counts, size, precision)
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result."""
         text = cuda_source(source, problem, **knobs)
         return self.xp.RawModule(code=text, options=("--std=c++17",), backend="nvrtc")

@@ -10,6 +10,7 @@ import re
 from math import prod
 from pathlib import Path
 
+from convbench.devices.base import Knob
 from convbench.problem import Problem
 
 # From here on an index into x, w or y is 64 bits wide. Half of 2^31, so that the last block may count past the end.
@@ -18,13 +19,14 @@ _INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
 _PRAGMA_ONCE = re.compile(r"\s*#\s*pragma\s+once\b")
 
 
-def cuda_source(path: Path, problem: Problem, **knobs: int) -> str:
+def cuda_source(path: Path, problem: Problem, **knobs: Knob) -> str:
     """The CUDA C++ of `path` for one problem, complete in itself.
 
     In front stand `T` (the element type), `Index` (int, or long long where an array is large), N C H W K R S P Q,
-    STRIDE_H STRIDE_W PAD_H PAD_W DILATION_H DILATION_W GROUPS, and the knobs by their names. Each local include is
-    written in where it stands, the first time; `#line` marks make the compiler's messages name the right file and line.
-    Raises FileNotFoundError for a local include that is not there, ValueError for a knob that is named like a size.
+    STRIDE_H STRIDE_W PAD_H PAD_W DILATION_H DILATION_W GROUPS, and the knobs by their names: ints, and matrices as
+    double, exactly. Each local include is written in where it stands, the first time; `#line` marks make the compiler's
+    messages name the right file and line. Raises FileNotFoundError for a local include that is not there, ValueError
+    for a knob that is named like a size and for a matrix whose rows differ in length.
     """
     sizes = constants(problem)
     for name in knobs:
@@ -32,8 +34,18 @@ def cuda_source(path: Path, problem: Problem, **knobs: int) -> str:
             raise ValueError(f"{path.name}: a knob cannot be called {name}, the shape has that name")
     index = "long long" if largest_array(problem) >= WIDE_INDEX else "int"
     lines = [f"using T = {problem.number.c_type};", f"using Index = {index};"]
-    lines += [f"[[maybe_unused]] constexpr int {name} = {value};" for name, value in (sizes | knobs).items()]
+    lines += [constant(name, value) for name, value in (sizes | knobs).items()]
     return "\n".join(lines + _written_in(path, set())) + "\n"
+
+
+def constant(name: str, value: Knob) -> str:
+    """The definition of a knob; numbers of a matrix in hexadecimal, so that none is rounded."""
+    if not isinstance(value, tuple):
+        return f"[[maybe_unused]] constexpr int {name} = {value};"
+    if len({len(row) for row in value}) != 1 or not value[0]:
+        raise ValueError(f"{name}: rows of lengths {[len(row) for row in value]} make no matrix")
+    rows = ", ".join("{" + ", ".join(float(number).hex() for number in row) + "}" for row in value)
+    return f"[[maybe_unused]] __device__ constexpr double {name}[{len(value)}][{len(value[0])}] = {{{rows}}};"
 
 
 def constants(problem: Problem) -> dict[str, int]:

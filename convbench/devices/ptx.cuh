@@ -22,6 +22,18 @@ __device__ __forceinline__ void copy_async_16(void* dst, const void* src, bool v
 #endif
 }
 
+// The same through the first-level cache, for operands that a block reads several times.
+__device__ __forceinline__ void copy_async_16_cached(void* dst, const void* src, bool valid) {
+#ifndef __CUDA_ARCH__
+  cuda_host::copy_async(dst, src, 16, valid);
+#elif CONVBENCH_AMPERE
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(dst)), "l"(src), "r"(valid ? 16 : 0)
+               : "memory");
+#else
+  *reinterpret_cast<int4*>(dst) = valid ? *reinterpret_cast<const int4*>(src) : make_int4(0, 0, 0, 0);
+#endif
+}
+
 // The same of 4 bytes, aligned to 4.
 __device__ __forceinline__ void copy_async_4(void* dst, const void* src, bool valid) {
 #ifndef __CUDA_ARCH__

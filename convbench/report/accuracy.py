@@ -16,7 +16,9 @@ from convbench.stats import geometric_mean
 LEAST_ERROR = 1e-17  # below float64's rounding: where an error of 0 is drawn on a logarithmic axis
 SCATTER, SCATTERS = 4.6, 3.9  # inches of the panel; of each of several
 NAMED = 16  # names the scatter has room for
-TICKS = ("-", (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # of the library's algorithms, in turn
+# Of the library's algorithms, in turn; then again, paler.
+TICKS = ("-", (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (6, 2.5)))
+PALER = 0.45  # of white
 Points = dict[str, list[tuple[float, float]]]
 
 
@@ -105,7 +107,8 @@ def _tick(place: int) -> Any:
 
 
 def _line(place: int) -> dict[str, Any]:
-    return {"color": style.LOOKS[LIBRARY][0], "linewidth": 1.6, "linestyle": TICKS[place % len(TICKS)]}
+    colour = style.mix(style.LOOKS[LIBRARY][0], min(1, place // len(TICKS)) * PALER)
+    return {"color": colour, "linewidth": 1.6, "linestyle": TICKS[place % len(TICKS)]}
 
 
 def _errors(ax: Any, one: Series, errors: Sequence[float]) -> None:
@@ -156,5 +159,5 @@ def _name(ax: Any, one: Series, points: Points, looks: dict[str, style.Look]) ->
     for algo in named(means):
         mean, own = means[algo], len(points[algo])
         some = f" ({own} of {counted(len(one.layers), 'layer')})" if own < len(one.layers) else ""
-        names.append((style.elided(algo, 26) + some, mean))
+        names.append((style.algorithm(algo, 27) + some, mean))
     name_marks(ax, names, [mean for algo, mean in means.items() if algo not in named(means)])

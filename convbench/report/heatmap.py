@@ -114,7 +114,7 @@ def _table(
                 )
                 ax.add_patch(frame)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_yticks(range(len(names)), [style.elided(name, NAME) for name in names])
+    ax.set_yticks(range(len(names)), [style.algorithm(name, NAME) for name in names])
     _name_columns(ax, layers, pixels)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

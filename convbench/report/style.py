@@ -178,6 +178,11 @@ def elided(name: str, limit: int) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
+def algorithm(name: str, limit: int) -> str:
+    """An algorithm's name, where it is too long without the family's name for what others have built."""
+    return elided(name if len(name) <= limit else name.removeprefix("library."), limit)
+
+
 def log_scale(axis: Any, low: float, high: float, text: Any = None) -> None:
     """A logarithmic axis over low..high with some air, at least a decade long, with plain numbers on it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

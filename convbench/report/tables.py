@@ -9,7 +9,7 @@ from convbench.report.network import BEST, stacks, total
 from convbench.report.roofline import place
 from convbench.report.series import Series, condition, counted, families, gather, input_bytes, time_of
 from convbench.results import Row, times
-from convbench.units import duration, size, three_digits
+from convbench.units import duration, like, size, three_digits
 
 TIES_NAMED = 2
 VERSUS = "vs library"
@@ -152,8 +152,7 @@ def interval(row: Row) -> str:
     middle = duration(row.time_ms)
     if row.time_lo_ms is None or row.time_hi_ms is None:
         return middle
-    scale = {"us": 1e3, "ms": 1.0, "s": 1e-3}[middle.split()[1]]
-    return f"{middle} ({three_digits(scale * row.time_lo_ms)} to {three_digits(scale * row.time_hi_ms)})"
+    return f"{middle} ({like(row.time_lo_ms, row.time_ms)} to {like(row.time_hi_ms, row.time_ms)})"
 
 
 def family_table(one: Series) -> str:

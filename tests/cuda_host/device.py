@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from cuda_devices import ArrayDevice
 
+from convbench.devices.base import Knob
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
 from cuda_host.launch import CPU_SECONDS, HostKernel
@@ -45,7 +46,7 @@ class HostDevice(ArrayDevice):
         array.reshape(-1).view(np.uint8)[...] = 0xFF
         return array
 
-    def load(self, source: Path, problem: Problem, **knobs: int) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         key = self.edit(cuda_source(source, problem, **knobs)), self.racecheck, SHARED_MEMORY[self.capability]
         if key not in _modules:
             _modules[key] = HostModule(*key)

@@ -21,10 +21,15 @@ constexpr int FILTER_TILES = (FILTERS + TILE_K - 1) / TILE_K;
 constexpr long long PIXELS = (long long)N * P * Q;
 constexpr long long OUTPUTS = PIXELS * K;
 
+#include "../parts.cuh"
+
 constexpr int QUADS_K = THREAD_K / 4, QUADS_P = THREAD_P / 4;    // quads a thread holds along each side
 constexpr int WARP_K = 4 * THREAD_K, WARP_P = 8 * THREAD_P;      // filters and pixels of a warp
 constexpr int WARPS_P = TILE_P / WARP_P;
 constexpr int THREADS = 32 * (TILE_K / WARP_K) * WARPS_P;
+// Two large blocks on a multiprocessor, that is 128 registers a thread. One is said of the others, since ptxas takes fewer
+// registers where nothing is said, and spills.
+constexpr int LEAST_BLOCKS = sizeof(T) == 4 && THREADS > 128 ? 2 : 1;
 constexpr int FILTER_LOADS = TILE_T * TILE_K / 4 / THREADS;      // quads a thread copies each step
 constexpr int INPUT_LOADS = TILE_T * TILE_P / THREADS;           // elements
 constexpr int INPUT_ROWS = THREADS / TILE_P;                     // taps that all threads together copy at once
@@ -75,7 +80,7 @@ __device__ __forceinline__ void store(const Cargo& cargo, T (*filters)[TILE_K], 
     inputs[threadIdx.x / TILE_P + i * INPUT_ROWS][threadIdx.x % TILE_P] = cargo.inputs[i];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
 blocked(const T* __restrict__ x, const T* __restrict__ packed, const int4* __restrict__ taps, T* __restrict__ y) {
   __shared__ __align__(16) T filters[2][TILE_T][TILE_K];
   __shared__ __align__(16) T inputs[2][TILE_T][TILE_P];
@@ -136,14 +141,4 @@ blocked(const T* __restrict__ x, const T* __restrict__ packed, const int4* __res
       if (filter < FILTERS) target[(long long)filter * (P * Q)] = total[k][p];
     }
   }
-}
-
-// y = the sum of parts [SPLIT][N, K, P, Q]; one thread an output.
-extern "C" __global__ void __launch_bounds__(256) add_parts(const T* __restrict__ parts, T* __restrict__ y) {
-  const long long output = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (output >= OUTPUTS) return;
-  T total = 0;
-#pragma unroll 4
-  for (int share = 0; share < SPLIT; ++share) total += parts[share * OUTPUTS + output];
-  y[output] = total;
 }

@@ -3,7 +3,8 @@
 On the CPU, in float32, pixels x 16 filters are summed in registers and padding is left out (packed.py, kernel.py). In
 float64 the stride's phases become planes with the padding written out, so that tap (c, r, s) reads output pixel o of
 the flattened plane at  offset[c, r, s] + o  whatever the stride or dilation; four filters by four taps share their
-loads. On CUDA a block of threads computes a tile of filters x pixels in registers, from shared memory (blocked.cu).
+loads. On CUDA a block of threads computes filters x pixels in registers, from shared memory: where filters slide,
+strips of a row from windows of the input that several taps share (strips.cu); else any pixels, gathered (blocked.cu).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.algorithms.direct.strips import WANTED_THREADS, best_cut, in_strips, shares
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -103,6 +105,12 @@ class Tile:
         """Threads a block."""
         return self.filters * self.pixels // (self.thread_filters * self.thread_pixels)
 
+    @property
+    def knobs(self) -> dict[str, int]:
+        """The constants blocked.cu is compiled with beside the shape and SPLIT."""
+        thread = {"THREAD_K": self.thread_filters, "THREAD_P": self.thread_pixels}
+        return {"TILE_K": self.filters, "TILE_P": self.pixels, "TILE_T": self.taps} | thread
+
 
 TILES = (
     Tile(128, 128, 8, 8, 8, 1.0),  # 64 products for each 16 values read from shared memory
@@ -115,14 +123,11 @@ TILES = (
 # Eight doubles by eight leave too few registers for a second block on a multiprocessor; with the last tile ptxas
 # spills.
 TILES_BY_PRECISION = {"float32": TILES, "float64": TILES[2:5]}
-WANTED_THREADS = 1 << 16  # about 512 for each multiprocessor of a large GPU
-MOST_SHARES = 16  # by which the taps are split: each share writes all outputs once more
-LEAST_STEPS = 8  # of a share, else its start and end weigh too much
 MOST_PLANES = 1 << 30  # elements of one image and group: offsets are 32 bits wide
 
 
-def knobs(problem: Problem) -> dict[str, int]:
-    """The constants blocked.cu is compiled with beside the shape: the cheapest tile, and the shares the taps go in.
+def best_tile(problem: Problem) -> tuple[Tile, int]:
+    """The cheapest tile of blocked.cu, and the shares the taps go in.
 
     Cost = products with the tile's waste / speed / part of the wanted threads that there are. Taps are split where the
     tiles alone are too few to fill a GPU.
@@ -131,52 +136,53 @@ def knobs(problem: Problem) -> dict[str, int]:
     filters, pixels, taps = s.k // s.groups, s.n * s.p * s.q, s.c // s.groups * s.r * s.s
 
     def judge(tile: Tile) -> tuple[float, int]:
-        tiles = -(-filters // tile.filters) * -(-pixels // tile.pixels)
-        threads = s.groups * tiles * tile.threads
-        steps = -(-taps // tile.taps)
-        shares = max(1, min(MOST_SHARES, WANTED_THREADS // threads, steps // LEAST_STEPS))
-        filled = min(1.0, threads * shares / WANTED_THREADS)
-        return tiles * tile.filters * tile.pixels / tile.speed / filled, shares
+        tiles = s.groups * -(-filters // tile.filters) * -(-pixels // tile.pixels)
+        split = shares(tiles * tile.threads, -(-taps // tile.taps), tile.taps)
+        filled = min(1.0, tiles * tile.threads * split / WANTED_THREADS)
+        return tiles * tile.filters * tile.pixels / tile.speed / filled, split
 
-    tile = min(TILES_BY_PRECISION[problem.precision], key=lambda tile: judge(tile)[0])
-    return {
-        "TILE_K": tile.filters,
-        "TILE_P": tile.pixels,
-        "TILE_T": tile.taps,
-        "THREAD_K": tile.thread_filters,
-        "THREAD_P": tile.thread_pixels,
-        "SPLIT": judge(tile)[1],
-    }
+    best = min(TILES_BY_PRECISION[problem.precision], key=lambda tile: judge(tile)[0])
+    return best, judge(best)[1]
 
 
 def on_cuda(problem: Problem, device: Device) -> Plan:
-    """blocked.cu, and add_parts where the taps are split. Raises Unsupported above 2^30 elements a group."""
-    s, xp = problem.shape, device.xp
+    """strips.cu where filters slide and rows are cut with little waste, else blocked.cu.
+
+    Raises Unsupported where one image's channels of a group have 2^30 elements or more.
+    """
+    s = problem.shape
     if s.c // s.groups * s.h * s.w >= MOST_PLANES:
         raise Unsupported("one image's channels of a group have 2^30 elements or more: offsets would not fit 32 bits")
-    chosen = knobs(problem)
-    module = device.load(Path(__file__).with_suffix(".cu"), problem, **chosen)
+    cut = best_cut(problem)
+    return in_strips(problem, device, cut) if cut else in_tiles(problem, device, *best_tile(problem))
+
+
+def in_tiles(problem: Problem, device: Device, tile: Tile, split: int) -> Plan:
+    """The plan around blocked.cu, and add_parts where the taps are split."""
+    s, xp = problem.shape, device.xp
+    module = device.load(Path(__file__).with_suffix(".cu"), problem, **tile.knobs, SPLIT=split)
     kernel, add_parts = module.get_function("blocked"), module.get_function("add_parts")
-    split, k, outputs = chosen["SPLIT"], s.k // s.groups, prod(s.y_shape)
-    filter_tiles, pixel_tiles = -(-k // chosen["TILE_K"]), -(-s.n * s.p * s.q // chosen["TILE_P"])
+    k, outputs = s.k // s.groups, prod(s.y_shape)
+    filter_tiles, pixel_tiles = -(-k // tile.filters), -(-s.n * s.p * s.q // tile.pixels)
     blocks = filter_tiles * s.groups * split * pixel_tiles
-    threads = chosen["TILE_K"] * chosen["TILE_P"] // (chosen["THREAD_K"] * chosen["THREAD_P"])
-    table = device.put(tap_table(problem, chosen["TILE_T"] * split))
+    table = device.put(tap_table(problem, tile.taps * split))
     parts = device.empty((split, outputs) if split > 1 else (0,), problem.precision)
 
     def prepare(w: Any) -> Any:
         taps = w[0].size
-        packed = xp.zeros((s.groups, len(table), filter_tiles * chosen["TILE_K"]), problem.precision)
+        packed = xp.zeros((s.groups, len(table), filter_tiles * tile.filters), problem.precision)
         packed[:, :taps, :k] = w.reshape(s.groups, k, taps).transpose(0, 2, 1)
         return packed
 
     def run(x: Any, packed: Any, y: Any) -> None:
-        kernel((blocks,), (threads,), (x, packed, table, parts if split > 1 else y))
+        kernel((blocks,), (tile.threads,), (x, packed, table, parts if split > 1 else y))
         if split > 1:
             add_parts((-(-outputs // 256),), (256,), (parts, y))
 
-    words = f"tiles of {chosen['TILE_K']} filters x {chosen['TILE_P']} pixels"
-    return Plan(run, prepare, table.nbytes + parts.nbytes, words + (f", taps in {split} shares" if split > 1 else ""))
+    words = f"tiles of {tile.filters} filters x {tile.pixels} pixels"
+    words += f", taps in {split} shares" if split > 1 else ""
+    flops = 2 * blocks // split * tile.filters * tile.pixels * len(table)
+    return Plan(run, prepare, table.nbytes + parts.nbytes, words, flops)
 
 
 def tap_table(problem: Problem, multiple: int) -> Any:

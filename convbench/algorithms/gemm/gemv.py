@@ -1,7 +1,8 @@
 """gemm.gemv: fully connected layers, Y [N, K] = X [N, C R S] W^T, as fast as the weights can be read.
 
 A layer whose filter covers the whole input has nothing to stretch. At one image each weight is used once: the layer
-takes what reading W takes. The CPU's kernel is stream.py's, on weights packed ahead.
+takes what reading W takes. The CPU's kernel is stream.py's, on weights packed ahead; on CUDA the number of images
+decides between gemv.cu, split.cu and cuBLAS (split.py).
 """
 
 from __future__ import annotations
@@ -92,10 +93,17 @@ def streaming(problem: Problem, device: Device) -> Plan:
     )  # fmt: skip
 
 
+def on_cuda(problem: Problem, device: Device) -> Plan:
+    """Own kernels in float32, as long as the weights bound the time; cuBLAS in float64."""
+    from convbench.algorithms.gemm import split
+
+    return (split.fitting if problem.precision == "float32" else split.by_cublas)(problem, device)
+
+
 ALGORITHMS = [
     Algorithm(
         "gemm.gemv",
-        on={"cpu": on_cpu},
+        on={"cpu": on_cpu, "cuda": on_cuda},
         refuses=refuses,
         summary="fully connected layers alone: the weights read once, in order",
     )

@@ -2,15 +2,23 @@
 
 Chellapilla, Puri & Simard, "High performance convolutional neural networks for document processing", 2006. A fully
 connected layer has nothing to stretch: the batch is the matrix, [N x C R S] W^T, a matrix-vector product for one image.
+
+On CUDA im2col.cu stretches some images at a time into one buffer, used again by the next ones. Chunks are as large as
+whole waves of the product's tiles want them, and smaller only for memory's sake: see chunks.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.algorithms.gemm.chunks import Work, images_at_once, tiles
+from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
+from convbench.shapes import ConvShape
 
 
 def fully_connected(problem: Problem, device: Device) -> Plan:
@@ -108,34 +116,124 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
     return Plan(run, workspace=matrix.nbytes, flops=s.flops, phases=phases)
 
 
+THREADS = 256  # a block of im2col.cu
+ROW_BYTES = 32  # a sector of the L2 cache: rows of the matrix begin on one, so that every store fills whole ones
+TAPS_EACH = 8  # values a thread of im2col.cu has on the way at least, where there are so many channels
+FILTERS_EACH = 4  # likewise for `part`
+RATE = 28e12  # multiply-adds/s of a large product on an H200: float32 on ordinary cores, float64 on tensor cores
+MOST_COLUMNS = 1 << 30  # of a matrix: a thread counts them in 32 bits
+
+
+def pitch_of(columns: int, number_bytes: int) -> int:
+    """Numbers from one row of the matrix to the next."""
+    unit = ROW_BYTES // number_bytes
+    return -(-columns // unit) * unit
+
+
+def chunk_of(problem: Problem, cache_bytes: int) -> tuple[bool, int]:
+    """Whether the images of a chunk are to be joined in one matrix, and how many they are: by chunks.py's model."""
+    s, number = problem.shape, problem.number.bytes
+    taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q
+    matrix = number * s.groups * taps * pitch_of(pixels, number)
+    calls = min(s.groups, s.n)  # of the library a chunk, as `multiply` makes them
+    apart = Work(
+        lambda images: [(images * s.groups * tiles(k, pixels) // calls, taps)] * calls, RATE, matrix, 1 + calls
+    )
+    joined = Work(
+        lambda images: [(s.groups * tiles(k, images * pixels), taps)],
+        RATE,
+        number * (s.groups * taps + 2 * s.k) * pixels,  # the product is written, and moved into y
+        3,
+    )
+    (few, slow), (many, fast) = (images_at_once(work, s.n, cache_bytes) for work in (apart, joined))
+    return (True, many) if fast < slow else (False, few)
+
+
+def multiply(device: Device, filters: Any, matrices: Any, out: Any) -> None:
+    """out[n, g] = filters[g] matrices[n, g], in as many calls as there are groups or images, whichever are fewer."""
+    images, groups = out.shape[:2]
+    if groups <= images:
+        for group in range(groups):
+            device.matmul(filters[group], matrices[:, group], out[:, group])
+    else:
+        for image in range(images):
+            device.matmul(filters, matrices[image], out[image])
+
+
+def loaded(problem: Problem, device: Device, columns: int, images: int, joined: bool) -> tuple[Any, int, int]:
+    """im2col.cu for matrices of so many columns, their pitch, and the blocks a launch has for each matrix.
+
+    Raises Unsupported for 2^30 columns.
+    """
+    s = problem.shape
+    if columns >= MOST_COLUMNS:
+        raise Unsupported(f"a matrix of {columns} columns: they are counted in 32 bits")
+    pitch, each = pitch_of(columns, problem.number.bytes), max(1, TAPS_EACH // (s.r * s.s))
+    module = device.load(
+        Path(__file__).with_suffix(".cu"), problem, COLUMNS=columns, IMAGES=images, JOINED=int(joined), PITCH=pitch,
+        EACH=each, EACH_FILTERS=FILTERS_EACH,
+    )  # fmt: skip
+    return module, pitch, -(-(-(-s.c // each) * pitch) // THREADS)
+
+
 def on_cuda(problem: Problem, device: Device) -> Plan:
-    """Blocks of images whose matrices fit half of the L2 cache; stretching is one copy out of a strided view."""
-    s, xp = problem.shape, device.xp
+    """Chunks of images, stretched by im2col.cu; a 1 x 1 filter at stride 1 finds its matrix in x.
+
+    A matrix for each image has its product written straight into y. Joined in one, the images share the last tile of
+    the product's columns (13 x 13 pixels are 169 columns, two tiles of 128 or 1.3), and groups share a call; what the
+    product writes is then moved into y. chunk_of weighs the one against the other.
+    """
+    s = problem.shape
     if s.is_matrix_product:
         return fully_connected(problem, device)
-    channels, depth = s.c // s.groups, s.c // s.groups * s.r * s.s
-    block = max(1, min(s.n, device.cache_bytes // 2 // (s.groups * depth * s.p * s.q * problem.number.bytes)))
-    matrix = device.empty((block, s.groups, depth, s.p * s.q), problem.precision)
-    (ph, pw), (uh, uw), (dh, dw) = s.pad, s.stride, s.dilation
-    padded = device.empty((block, s.c, s.h + 2 * ph, s.w + 2 * pw), problem.precision)
-    padded[...] = 0
-    image, channel, row, column = padded.strides
-    view = xp.lib.stride_tricks.as_strided(
-        padded,
-        (block, s.groups, channels, s.r, s.s, s.p, s.q),
-        (image, channel * channels, channel, row * dh, column * dw, row * uh, column * uw),
-    )
+    if is_unstretched(s):
+        return unstretched(problem, device)
+    taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q
+    joined, chunk = chunk_of(problem, device.cache_bytes)
+    columns = chunk * pixels if joined else pixels
+    module, pitch, blocks = loaded(problem, device, columns, chunk, joined)
+    stretch, part = module.get_function("im2col"), module.get_function("part")
+    matrix = device.empty((1 if joined else chunk, s.groups, taps, pitch), problem.storage)
+    product = device.empty((s.groups, k, pitch) if joined else (0,), problem.storage)
+    part_blocks = -(-(-(-s.k // FILTERS_EACH) * columns) // THREADS)
+
+    def body(x: Any, w: Any, y: Any) -> Iterator[str]:
+        filters = w.reshape(s.groups, k, taps)
+        for first in range(0, s.n, chunk):
+            inputs, outputs = x[first : first + chunk], y[first : first + chunk]
+            images = len(inputs)
+            count, from_first = device.xp.int32(images), device.xp.int32(0)
+            stretch((blocks, 1 if joined else images), (THREADS,), (inputs, matrix, count, from_first))
+            yield "stretch"
+            if joined:
+                device.matmul(filters, matrix[0], product)
+            else:
+                multiply(device, filters, matrix[:images, ..., :pixels], outputs.reshape(images, s.groups, k, pixels))
+            yield "product"
+            if joined:
+                part((part_blocks,), (THREADS,), (product, outputs, count))
+                yield "part"
+
+    note = f"{chunk} images at a time, " + ("joined in one matrix" if joined else "a matrix each")
+    workspace = matrix.nbytes + product.nbytes
+    return Plan(runs(body), workspace=workspace, note=note, flops=s.flops, phases=phases_of(body, device))
+
+
+def is_unstretched(s: ConvShape) -> bool:
+    """True where each output pixel sees the input pixel at its own place."""
+    return (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0))
+
+
+def unstretched(problem: Problem, device: Device) -> Plan:
+    """A 1 x 1 filter at stride 1: each image is its own matrix, [C, H W]."""
+    s = problem.shape
 
     def run(x: Any, w: Any, y: Any) -> None:
-        filters = w.reshape(s.groups, s.k // s.groups, depth)
-        for first in range(0, s.n, block):
-            n = min(block, s.n - first)
-            padded[:n, :, ph : ph + s.h, pw : pw + s.w] = x[first : first + n]
-            matrix[:n].reshape(n, *view.shape[1:])[...] = view[:n]
-            target = y[first : first + n].reshape(n, s.groups, s.k // s.groups, s.p * s.q)
-            xp.matmul(filters, matrix[:n], out=target)
+        filters = w.reshape(s.groups, s.k // s.groups, -1)
+        matrices = x.reshape(s.n, s.groups, s.c // s.groups, -1)
+        multiply(device, filters, matrices, y.reshape(s.n, s.groups, s.k // s.groups, -1))
 
-    return Plan(run, workspace=matrix.nbytes + padded.nbytes)
+    return Plan(run, note="nothing to stretch: each image is its own matrix", flops=s.flops)
 
 
 ALGORITHMS = [

@@ -2,15 +2,18 @@
 
 The same arithmetic as gemm.im2col with little memory. On the CPU each thread stretches a panel of its own: in float32
 some channels at a time, multiplied by packed filters in vector code (packed.py, kernel.py); in float64 as a whole,
-multiplied by single-threaded BLAS straight into the output. On CUDA the panel is a block of one image's output rows.
+multiplied by single-threaded BLAS straight into the output. On CUDA a panel is some of one image's output rows,
+stretched by im2col.cu.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
-from convbench.algorithms.gemm.im2col import fully_connected, geometry
+from convbench.algorithms.gemm.im2col import THREADS, fully_connected, geometry, is_unstretched, loaded, unstretched
+from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -71,43 +74,31 @@ def panel_rows(problem: Problem, cache_bytes: int) -> int:
 
 
 def on_cuda(problem: Problem, device: Device) -> Plan:
-    """Panels of whole output rows of one image, all groups at once: stretched by a copy, multiplied by batched BLAS."""
-    s, xp = problem.shape, device.xp
+    """Panels of whole output rows of one image, all groups at once: im2col.cu, and the library's product, into y."""
+    s = problem.shape
     if s.is_matrix_product:
         return fully_connected(problem, device)
-    channels, depth, k = s.c // s.groups, s.c // s.groups * s.r * s.s, s.k // s.groups
-    rows = panel_rows(problem, device.cache_bytes)
-    matrix = device.empty((s.groups * depth * rows * s.q,), problem.precision)
-    # Only a panel of all rows is contiguous in y; a smaller one's product needs a place of its own.
-    product = device.empty((s.groups * k * rows * s.q if rows < s.p else 0,), problem.precision)
-    (ph, pw), (uh, uw), (dh, dw) = s.pad, s.stride, s.dilation
-    padded = device.empty((s.c, s.h + 2 * ph, s.w + 2 * pw), problem.precision)
-    padded[...] = 0
-    channel, row, column = padded.strides
-    view = xp.lib.stride_tricks.as_strided(
-        padded,
-        (s.groups, channels, s.r, s.s, s.p, s.q),
-        (channel * channels, channel, row * dh, column * dw, row * uh, column * uw),
-    )
+    if is_unstretched(s):
+        return unstretched(problem, device)
+    taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q
+    columns = panel_rows(problem, device.cache_bytes) * s.q
+    module, pitch, blocks = loaded(problem, device, columns, 1, joined=False)
+    stretch = module.get_function("im2col")
+    matrix = device.empty((s.groups, taps, pitch), problem.storage)
 
-    def run(x: Any, w: Any, y: Any) -> None:
-        filters = w.reshape(s.groups, k, depth)
+    def body(x: Any, w: Any, y: Any) -> Iterator[str]:
+        filters, one = w.reshape(s.groups, k, taps), device.xp.int32(1)
         for n in range(s.n):
-            padded[:, ph : ph + s.h, pw : pw + s.w] = x[n]
-            target = y[n].reshape(s.groups, k, s.p, s.q)
-            for first in range(0, s.p, rows):
-                count = min(rows, s.p - first)
-                panel = matrix[: s.groups * depth * count * s.q].reshape(s.groups, depth, -1)
-                panel.reshape(*view.shape[:4], count, s.q)[...] = view[..., first : first + count, :]
-                if count == s.p:
-                    xp.matmul(filters, panel, out=target.reshape(s.groups, k, -1))
-                    continue
-                out = product[: s.groups * k * count * s.q].reshape(s.groups, k, -1)
-                xp.matmul(filters, panel, out=out)
-                target[:, :, first : first + count] = out.reshape(s.groups, k, count, s.q)
+            target = y[n].reshape(s.groups, k, pixels)
+            for first in range(0, pixels, columns):
+                stretch((blocks,), (THREADS,), (x[n], matrix, one, device.xp.int32(first)))
+                yield "stretch"
+                out = target[..., first : first + columns]
+                device.matmul(filters, matrix[..., : out.shape[-1]], out)
+                yield "product"
 
-    workspace = matrix.nbytes + product.nbytes + padded.nbytes
-    return Plan(run, workspace=workspace, note=f"panels of {rows} of {s.p} output rows")
+    note = f"panels of {columns // s.q} of {s.p} output rows"
+    return Plan(runs(body), workspace=matrix.nbytes, note=note, flops=s.flops, phases=phases_of(body, device))
 
 
 ALGORITHMS = [

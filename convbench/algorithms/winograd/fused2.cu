@@ -15,13 +15,12 @@
 //
 // SPLIT > 1 shares the channels of an output out to SPLIT blocks, which write parts [SPLIT][N, K, P, Q]; add_parts adds
 // them up in a fixed order.
-#include "../../devices/ptx.cuh"
-
 constexpr int FILTERS = K / GROUPS;
 constexpr int FILTER_TILES = (FILTERS + TILE_K - 1) / TILE_K;
 constexpr int TILES_AN_IMAGE = PHASES_H * PHASES_W * TILES_H * TILES_W;
 constexpr long long TILES = (long long)N * TILES_AN_IMAGE;
 constexpr long long OUTPUTS = (long long)N * K * P * Q;
+#include "../parts.cuh"
 
 constexpr int THREADS = 256, POSITIONS_A_WARP = 2;
 constexpr int LANES_T = TILE_T / 8, LANES_K = 32 / LANES_T;
@@ -245,14 +244,4 @@ fused2(const T* __restrict__ x, const T* __restrict__ packed, const int4* __rest
       if (filter < FILTERS) write_outputs(m + row * PITCH + my_tile, y + (long long)filter * (P * Q), rows, Q - q);
     }
   }
-}
-
-// y = the sum of parts [SPLIT][N, K, P, Q]; one thread an output.
-extern "C" __global__ void __launch_bounds__(256) add_parts(const T* __restrict__ parts, T* __restrict__ y) {
-  const long long output = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (output >= OUTPUTS) return;
-  T total = 0;
-#pragma unroll 4
-  for (int share = 0; share < SPLIT; ++share) total += parts[share * OUTPUTS + output];
-  y[output] = total;
 }

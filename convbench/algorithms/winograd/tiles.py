@@ -13,20 +13,20 @@ from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.unit import axes, filter_pieces, pad_input, put_phase, windows
-from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, Transform, transform
+from convbench.algorithms.winograd.filters import MOST_TAPS, matrices, note, transform_filters
+from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, transform
 from convbench.devices.base import Device
 from convbench.problem import Problem
-from convbench.shapes import ConvShape
-
-FILTERS_AT_ONCE = 1 << 15  # bounds the float64 copies while filters are prepared
-MOST_TAPS = 5  # a piece of the filter; longer ones lose accuracy faster than they save multiplications
 
 
 def algorithm(m: int) -> Algorithm:
     """winograd.f<m>: tiles of m x m outputs."""
     return Algorithm(
         f"winograd.f{m}",
-        on={"cpu": lambda problem, device: on_cpu(m, problem, device), "cuda": lambda p, device: plan(m, p, device)},
+        on={
+            "cpu": lambda problem, device: on_cpu(m, problem, device),
+            "cuda": lambda problem, device: on_cuda(m, problem, device),
+        },
         summary=f"Winograd F({m} x {m}, r x r): tiles of {m} x {m} outputs, one matrix product for each position",
     )
 
@@ -38,6 +38,13 @@ def on_cpu(m: int, problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.winograd import vector
 
     return vector.plan(m, problem, device)
+
+
+def on_cuda(m: int, problem: Problem, device: Device) -> Plan:
+    """Kernels and cuBLAS for float32; array code for float64, where nothing slides, and where ints cannot count."""
+    from convbench.algorithms.winograd import cuda
+
+    return cuda.plan(m, problem, device) if cuda.takes(m, problem) else plan(m, problem, device)
 
 
 def plan(m: int, problem: Problem, device: Device) -> Plan:
@@ -99,31 +106,3 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
             run_block(x[first : first + block], u, y[first : first + block])
 
     return Plan(run, prepare, padded.nbytes + 2 * buffers[0].nbytes, note(m, shape, f_rows, f_columns))
-
-
-def transform_filters(xp: Any, pieces: Any, gh: Any, gw: Any, precision: str) -> Any:
-    """G g G^T of all filters, [t^2, filters], one product (G x G) [t^2, r s] by [r s, filters] in float64."""
-    flat = pieces.reshape(-1, gh.shape[1] * gw.shape[1])
-    both = xp.kron(gh, gw)
-    u = xp.empty((len(both), len(flat)), precision)
-    for first in range(0, len(flat), FILTERS_AT_ONCE):
-        u[:, first : first + FILTERS_AT_ONCE] = both @ flat[first : first + FILTERS_AT_ONCE].astype(xp.float64).T
-    return u
-
-
-def matrices(xp: Any, f: Transform, precision: str) -> tuple[Any, Any, Any]:
-    """A^T and B^T in the problem's precision, G in float64."""
-    at, g, bt = (xp.array([[float(v) for v in row] for row in matrix]) for matrix in (f.at, f.g, f.bt))
-    return at.astype(precision), g, bt.astype(precision)
-
-
-def note(m: int, shape: ConvShape, rows: Transform, columns: Transform) -> str:
-    """What really ran, for the row: the tile, the polyphase, and whether anything is left of Winograd."""
-    words = [f"F({rows.m}x{columns.m}, {rows.r}x{columns.r}), {rows.products * columns.products} products a tile"]
-    if shape.stride != (1, 1) or shape.dilation != (1, 1):
-        words.append("polyphase")
-    if rows.products * columns.products >= rows.m * columns.m * rows.r * columns.r:
-        words.append(
-            "degenerate: saves no multiplication, a matrix product" if shape.is_matrix_product else "degenerate"
-        )
-    return "; ".join(words)

@@ -1,0 +1,145 @@
+"""Fully connected layers on a GPU, Y [N, K] = X [N, C R S] W^T: which kernel for how many images, in how many shares.
+
+Up to STREAMED images gemv.cu streams the weights past registers, up to MULTIPLIED images split.cu is a matrix product
+whose depth is shared out to blocks, as there are too few outputs to fill a GPU. Both read each weight once. Beyond that
+the layer takes what its products take, and cuBLAS multiplies: its choice of tiles is wider than ours.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from convbench.algorithms.base import Plan
+from convbench.algorithms.phased import Body, phases_of, runs
+from convbench.devices.base import Device
+from convbench.problem import Problem
+
+STREAMED = 16  # images at most: with four rows a thread, 64 sums in registers
+MULTIPLIED = 64  # images at most: two blocks' worth of registers would be needed for more
+HELD = 16  # weights that a thread of gemv.cu holds at a time
+WARPS = 8  # of a block of gemv.cu
+NEAR = 128 << 10  # bytes of x that stay in the first-level cache of a multiprocessor, while all its blocks read them
+MANY_BLOCKS = 200  # more than there are multiprocessors; a block then has four rows a warp, not one or two
+# Blocks that a GPU of 132 multiprocessors holds at a time; a small GPU has them one after another.
+WANTED_BLOCKS = {"stream": 528, "product": 396}
+LEAST_STEPS = {"stream": 4, "product": 8}  # of a share, else its start and end weigh too much
+MOST_SHARES = 16  # each writes all outputs once more
+SLICE, TILE_FILTERS, PRODUCT_THREADS = 16, 128, 128  # of split.cu
+ADDED = 256  # outputs a block of add_parts
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _sizes(problem: Problem) -> tuple[int, int]:
+    """Depth and filters of a group."""
+    s = problem.shape
+    return s.c // s.groups * s.r * s.s, s.k // s.groups
+
+
+def shares(blocks: int, steps: int, kernel: str) -> int:
+    """How many blocks share the depth of a row, where `blocks` have `steps` each."""
+    return max(1, min(MOST_SHARES, WANTED_BLOCKS[kernel] // blocks, steps // LEAST_STEPS[kernel]))
+
+
+def stream_knobs(problem: Problem) -> dict[str, int]:
+    """The constants of gemv.cu beside the shape.
+
+    Where all of x fits the first-level cache, a block's warps share out the depth of few rows, and nothing is to be
+    added up afterwards. Where it does not, the warps have rows of their own and read the same part of x together.
+    """
+    n, groups = problem.shape.n, problem.shape.groups
+    depth, filters = _sizes(problem)
+    rows = next((rows for rows in (4, 2) if groups * _ceil(filters, rows) >= MANY_BLOCKS), 1)
+    steps = _ceil(depth, HELD // rows * 32)  # of one warp
+    depth_warps = 1
+    while n * depth * 4 <= NEAR and 2 * depth_warps <= min(WARPS, steps):
+        depth_warps *= 2
+    row_warps = min(WARPS // depth_warps, _ceil(filters, rows))
+    blocks = groups * _ceil(filters, rows * row_warps)
+    split = shares(blocks, steps // depth_warps, "stream")
+    return {"ROWS": rows, "ROW_WARPS": row_warps, "DEPTH_WARPS": depth_warps, "SPLIT": split}
+
+
+def streaming(problem: Problem, device: Device) -> Plan:
+    """The plan around gemv.cu."""
+    knobs = stream_knobs(problem)
+    groups, filters = problem.shape.groups, problem.shape.k // problem.shape.groups
+    blocks = knobs["SPLIT"] * groups * _ceil(filters, knobs["ROWS"] * knobs["ROW_WARPS"])
+    threads = 32 * knobs["ROW_WARPS"] * knobs["DEPTH_WARPS"]
+    words = f"weights streamed, {knobs['ROWS']} rows a warp, {knobs['DEPTH_WARPS']} warps along the depth"
+    return _in_shares(problem, device, "gemv.cu", "stream", knobs, (blocks, threads), words, problem.shape.flops)
+
+
+def product_knobs(problem: Problem) -> dict[str, int]:
+    """The constants of split.cu beside the shape."""
+    depth, filters = _sizes(problem)
+    tile = 32 if problem.shape.n <= 32 else 64
+    blocks = problem.shape.groups * _ceil(filters, TILE_FILTERS) * _ceil(problem.shape.n, tile)
+    return {"TILE_N": tile, "SPLIT": shares(blocks, _ceil(depth, SLICE), "product")}
+
+
+def multiplying(problem: Problem, device: Device) -> Plan:
+    """The plan around split.cu."""
+    s, knobs = problem.shape, product_knobs(problem)
+    depth, filters = _sizes(problem)
+    tiles = s.groups * _ceil(filters, TILE_FILTERS) * _ceil(s.n, knobs["TILE_N"])
+    steps = _ceil(_ceil(depth, SLICE), knobs["SPLIT"]) * knobs["SPLIT"]
+    flops = 2 * tiles * TILE_FILTERS * knobs["TILE_N"] * steps * SLICE
+    words = f"product in tiles of {TILE_FILTERS} filters x {knobs['TILE_N']} images"
+    return _in_shares(
+        problem, device, "split.cu", "product", knobs, (tiles * knobs["SPLIT"], PRODUCT_THREADS), words, flops
+    )
+
+
+def _in_shares(
+    problem: Problem,
+    device: Device,
+    file: str,
+    name: str,
+    knobs: dict[str, int],
+    launch: tuple[int, int],
+    words: str,
+    flops: int,
+) -> Plan:
+    """A kernel of `launch` blocks and threads each, and add_parts where the depth is in shares."""
+    module = device.load(Path(__file__).with_name(file), problem, **knobs)
+    kernel, add_parts = module.get_function(name), module.get_function("add_parts")
+    split, outputs = knobs["SPLIT"], prod(problem.shape.y_shape)
+    (blocks, threads) = launch
+    if split == 1:
+        return Plan(lambda x, w, y: kernel((blocks,), (threads,), (x, w, y)), note=words, flops=flops)
+    parts = device.empty((split, outputs), problem.storage)
+
+    def body(x: Any, w: Any, y: Any) -> Any:
+        kernel((blocks,), (threads,), (x, w, parts))
+        yield name
+        add_parts((_ceil(outputs, ADDED),), (ADDED,), (parts, y))
+        yield "sum of shares"
+
+    work: Body = body
+    words += f", depth in {split} shares"
+    return Plan(runs(work), workspace=parts.nbytes, note=words, flops=flops, phases=phases_of(work, device))
+
+
+def by_cublas(problem: Problem, device: Device) -> Plan:
+    """One product for each group, in one call."""
+    s = problem.shape
+    depth, filters = _sizes(problem)
+
+    def run(x: Any, w: Any, y: Any) -> None:
+        images = x.reshape(s.n, s.groups, depth).transpose(1, 0, 2)
+        weights = w.reshape(s.groups, filters, depth).transpose(0, 2, 1)
+        device.matmul(images, weights, y.reshape(s.n, s.groups, filters).transpose(1, 0, 2))
+
+    return Plan(run, note="product by cuBLAS", flops=s.flops)
+
+
+def fitting(problem: Problem, device: Device) -> Plan:
+    """The plan for this many images, in float32."""
+    if problem.shape.n <= STREAMED:
+        return streaming(problem, device)
+    return (multiplying if problem.shape.n <= MULTIPLIED else by_cublas)(problem, device)

@@ -1,0 +1,153 @@
+"""winograd on CUDA, on the host: the mosaic, the chunks, what the kernels take, and whole plans in chunks."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_devices import Recorder
+from cuda_host.check import answer
+from cuda_host.device import HostDevice
+from cuda_host.listing import Case
+
+from convbench.algorithms import built_in
+from convbench.algorithms.unit import UnitAxis, axes
+from convbench.algorithms.winograd import cuda
+from convbench.algorithms.winograd.mosaic import Line, mosaic, stitched_pitch
+from convbench.layers import load
+from convbench.problem import Problem
+from convbench.shapes import parse_shape
+
+ALGORITHMS = {algorithm.name: algorithm for algorithm in built_in()}
+STEPS = [(1, 1), (2, 1), (4, 1), (1, 2), (1, 3), (2, 3), (3, 2), (4, 2), (2, 2)]
+LAYERS = {layer.name: layer.shape for layer in load("alexnet").layers}
+
+
+def inputs(axis: UnitAxis, local: int) -> list[int | None]:
+    """What every output phase, input phase and piece of an item reads at a position; None is padding."""
+    found = []
+    for psi, phi, piece in product(range(axis.out_phases), range(axis.in_phases), range(axis.pieces)):
+        i = axis.step * (local + piece * axis.length) + axis.stride * psi + axis.dilation * phi - axis.pad
+        found.append(i if 0 <= i < axis.size else None)
+    return found
+
+
+def separates(axis: UnitAxis, pitch: int) -> bool:
+    """Whether items that far apart share zeros alone, and no outputs."""
+    reach = axis.unit_outputs + axis.length - 1
+    shared = [inputs(axis, local) + inputs(axis, local - pitch) for local in range(pitch, reach)]
+    return pitch >= axis.unit_outputs and all(read is None for reads in shared for read in reads)
+
+
+@pytest.mark.parametrize("limit", [2, 5])
+@pytest.mark.parametrize("pad", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize(("stride", "dilation"), STEPS)
+@pytest.mark.parametrize("taps", [1, 2, 3, 5, 7])
+def test_stitched_items_never_see_each_other(taps: int, stride: int, dilation: int, pad: int, limit: int) -> None:
+    for size in (1, 4, 9, 13):
+        outputs = (size + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
+        if outputs >= 1:
+            axis = UnitAxis(size, taps, stride, pad, dilation, outputs, 2, limit)
+            pitch = stitched_pitch(axis)
+            assert separates(axis, pitch)
+            assert not separates(axis, pitch - 1) or (axis.channels, stride) != (1, 1), "a closer pitch would do"
+
+
+def test_a_mosaic_of_13_by_13_wastes_almost_nothing() -> None:
+    shape = LAYERS["conv3"].with_batch(128)
+    for m, most in ((4, 1568), (6, 722)):  # of a mosaic of 8 x 16 images, 112 x 224 positions
+        rows, columns = cuda.tile_axes(m, shape)
+        layout = mosaic(128, 384 * 169, rows, columns)
+        assert (layout.rows.pitch, layout.columns.pitch) == (14, 14)
+        assert 128 * 169 / m**2 < layout.tiles <= most
+        assert layout.rows.images * layout.across >= 128
+
+
+def test_stitching_is_left_alone_where_it_saves_nothing() -> None:
+    rows, columns = cuda.tile_axes(5, LAYERS["conv1"].with_batch(128))  # 5 divides 55
+    layout = mosaic(128, 96 * 55 * 55, rows, columns)
+    assert layout.tiles == 128 * 11 * 11
+    assert layout.note == ""
+    assert layout.across == 1
+
+
+def test_images_side_by_side_count_in_ints() -> None:
+    rows, columns = axes(parse_shape("n9c1h13w13k1r3s3p1"), (6, 6))
+    assert mosaic(9, 1, rows, columns).across > 1
+    assert mosaic(9, 1 << 30, rows, columns).across == 1
+    assert Line(columns, 9, True).tiles == 21  # 8 x 14 + 13 = 125 positions
+
+
+@pytest.mark.parametrize("tiles", [1, 63, 64, 129, 707, 15488, 100001])
+@pytest.mark.parametrize("cache_bytes", [1, 4 << 20, 50 << 20])
+def test_chunks_cover_all_tiles_and_keep_to_the_cache(tiles: int, cache_bytes: int) -> None:
+    counts = cuda.chunks(tiles, 92160, cache_bytes)
+    assert 0 <= sum(counts) - tiles < cuda.ROW_QUANTUM
+    assert all(count == counts[0] and count % cuda.TILES_QUANTUM == 0 for count in counts[:-1])
+    assert 0 < counts[-1] <= counts[0]
+    assert counts[-1] % cuda.ROW_QUANTUM == 0
+    most = max(cuda.LEAST_TILES, cache_bytes * cuda.CACHE_PART // 92160)
+    assert counts[0] <= most
+    assert len(counts) == 1 or len(counts) <= tiles / (most - cuda.TILES_QUANTUM) + 1
+
+
+@pytest.mark.parametrize("word", ["n1c64h1w1k8r1s1", "n4c8h6w6k8r6s6", "n1c70000h9w9k1r3s3", "n1c1h40000w60000k1r3s3"])
+def test_array_code_takes_what_kernels_do_not(word: str) -> None:
+    assert not cuda.takes(4, Problem(parse_shape(word)))
+    device: Any = Recorder()
+    if "0000" not in word:
+        ALGORITHMS["winograd.f4"].on["cuda"](Problem(parse_shape(word)), device)
+    assert not device.modules
+
+
+def test_precisions_of_the_kernels() -> None:
+    assert cuda.takes(4, Problem(LAYERS["conv3"]))
+    assert not cuda.takes(4, Problem(LAYERS["conv3"], "float64"))
+
+
+def test_layers_of_one_tile_share_what_is_compiled() -> None:
+    device: Any = Recorder()
+    for name in ("conv1", "conv3", "conv4", "conv5"):
+        cuda.plan(4, Problem(LAYERS[name].with_batch(128)), device)
+    assert len({module.source for module in device.modules}) == 1
+
+
+def test_the_table_of_channels_is_in_the_order_of_the_filters() -> None:
+    s = LAYERS["conv1"]
+    rows, columns = cuda.tile_axes(4, s)
+    table = cuda.channel_table(s, rows, columns)
+    assert table.dtype == np.int32
+    assert table.tolist() == [[c, row, column, 0] for c in range(3) for row in range(4) for column in range(4)]
+    assert cuda.together_in(columns) == 4
+    padded = parse_shape("n1c2h9w9k1r7s1p2x0")
+    rows, columns = cuda.tile_axes(4, padded)  # two pieces of four taps
+    assert cuda.channel_table(padded, rows, columns).tolist() == [[c, row, 0, 0] for c in range(2) for row in (-2, 2)]
+    assert cuda.together_in(columns) == 1
+
+
+def test_flops_are_those_of_the_definition() -> None:
+    problem = Problem(parse_shape("n1c2h4w4k3r3s3p1"))
+    device: Any = Recorder()
+    plan = cuda.plan(4, problem, device)
+    # B^T has 22 numbers for 6 inputs, A^T 18 for 4 outputs; a tile, and three for the sake of the row's length
+    assert plan.flops == 4 * 2 * (2 * 22 * 12 + 3 * 18 * 10 + 36 * 2 * 3)
+
+
+@pytest.mark.usefixtures("host_compiler")
+@pytest.mark.parametrize(
+    ("name", "word", "note"),
+    [
+        ("winograd.f2", "n5c2h13w13k3r3s3p1", "products a tile; 2 chunks of 128 tiles"),
+        ("winograd.f4", "n60c1h7w7k2r3s3", "images; 2 chunks of 128 tiles"),
+        ("winograd.f5", "n2c1h45w47k2r5s5p2", "products a tile; 2 chunks of 128 tiles"),
+        ("winograd.f6", "n3c2h9w7k3r5s5p2", "mosaic of 1 x 3 images; 10 tiles at once"),
+        ("winograd.f7", "n3c2h9w11k2r3s3p1g2", "tiles at once"),
+    ],
+)
+def test_plans_in_chunks_are_right(name: str, word: str, note: str) -> None:
+    case = Case(ALGORITHMS[name], Problem(parse_shape(word)), 90)
+    assert case.algorithm.on["cuda"](case.problem, HostDevice(cache_bytes=1)).note.endswith(note)  # type: ignore[arg-type]
+    y = [answer(case, HostDevice(cache_bytes=bytes_, seed=seed)) for seed, bytes_ in ((2, 1), (1, 50 << 20))]
+    assert y[0].tobytes() == y[1].tobytes(), "chunks are nothing that a tile can see"
