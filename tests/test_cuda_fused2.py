@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from cuda_devices import ArrayDevice, RecordedKernel, Recorder
 from cuda_host.check import check as host_check
+from cuda_host.device import SHARED_MEMORY
 from cuda_host.listing import Case
-from test_cuda_compile import SHARED_MEMORY, check
+from test_cuda_compile import check
 
 from convbench.algorithms.base import Unsupported
 from convbench.algorithms.unit import ceil_div

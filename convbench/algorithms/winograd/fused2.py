@@ -15,7 +15,7 @@ from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces
-from convbench.algorithms.winograd.tiles import transform_filters
+from convbench.algorithms.winograd.filters import transform_filters
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
