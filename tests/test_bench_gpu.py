@@ -68,7 +68,8 @@ def runs(commands: Commands) -> list[tuple[str, str]]:
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     stand_in = Commands()
     monkeypatch.setattr(subprocess, "run", stand_in)
-    monkeypatch.setattr("convbench.devices.cuda.cuda_device", lambda threads: SimpleNamespace(hardware="NVIDIA H200"))
+    gpu = SimpleNamespace(hardware="NVIDIA H200", free_bytes=lambda: 100 << 30)
+    monkeypatch.setattr("convbench.devices.cuda.cuda_device", lambda threads: gpu)
     return stand_in
 
 
@@ -163,7 +164,7 @@ def test_a_wrong_answer_is_shown_and_the_others_are_kept_in_a_file(
 
     monkeypatch.setattr(subprocess, "run", answers)
     jobs = [("m.right", "float32"), ("m.wrong", "float32"), ("m.dead", "tf32"), ("m.slow", "tf32")]
-    assert check.check_all(jobs, (1, 2), tmp_path / "checks.txt") == 5
+    assert check.check_all(jobs, (1, 2), tmp_path / "checks.txt", 8 << 30) == 5
     text = capsys.readouterr().out
     assert "m.wrong in float32 failed with exit code 5:\nsaid by m.wrong" in text
     assert "m.dead in tf32 failed with exit code 4" in text
@@ -171,6 +172,13 @@ def test_a_wrong_answer_is_shown_and_the_others_are_kept_in_a_file(
     assert "said by m.right" not in text
     assert "1 of 4 right" in text
     assert "== m.right float32: exit 0\nsaid by m.right\n" in (tmp_path / "checks.txt").read_text()
+
+
+def test_no_more_processes_than_memory_and_cores_allow() -> None:
+    assert check.together(140 << 30, 16) == 14
+    assert check.together(140 << 30, 64) == check.MOST_TOGETHER
+    assert check.together(24 << 30, 16) == 4
+    assert check.together(1 << 30, 1) == 1
 
 
 def test_one_job_checks_the_layers_at_each_batch_and_odd_shapes_once(monkeypatch: pytest.MonkeyPatch) -> None:

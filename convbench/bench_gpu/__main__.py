@@ -134,11 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not asked.show:
             from convbench.devices.cuda import cuda_device
 
-            folder = folder or folder_of(cuda_device(1).hardware)
+            device = cuda_device(1)
+            folder = folder or folder_of(device.hardware)
             folder.mkdir(parents=True, exist_ok=True)
             jobs = [(name, precision) for precision in asked.precisions for name in chosen(asked.algo, precision)]
             if asked.checks:
-                code = check_all(jobs, asked.batches, folder / "checks.txt")
+                code = check_all(jobs, asked.batches, folder / "checks.txt", device.free_bytes())
             worst, left = measure(asked, folder, end)
             code = max(code, worst)
         assert folder is not None

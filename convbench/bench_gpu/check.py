@@ -18,7 +18,8 @@ NET = "alexnet"
 SHAPES = 10  # random odd ones beside the layers
 SEED = 1
 SPARE_CORES = 2
-MOST_TOGETHER = 14  # each has a GPU context of about half a gigabyte, and arrays of its own
+MOST_TOGETHER = 14
+BYTES_EACH = 6 << 30  # of the GPU's memory: a context, x, w and y of the largest layer, and an algorithm's buffers
 LONGEST_SECONDS = 240.0
 
 
@@ -38,13 +39,17 @@ def check_one(algo: str, precision: str, batches: Sequence[int]) -> int:
     return max(0 if code == 4 and algorithm.family == "library" else code for code in codes)
 
 
-def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path) -> int:
+def together(free_bytes: int, cores: int) -> int:
+    """Processes at once: as many as the GPU's free memory and the host's cores allow."""
+    return max(1, min(MOST_TOGETHER, cores - SPARE_CORES, free_bytes // BYTES_EACH))
+
+
+def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path, free_bytes: int) -> int:
     """All jobs (algorithm, precision); prints those that fail, writes what each says to `log`; the worst exit code."""
     print(
         f"checking {len(jobs)} algorithms and precisions on the GPU, each on {NET} and {SHAPES} odd shapes", flush=True
     )
-    together = max(1, min(MOST_TOGETHER, (os.cpu_count() or 1) - SPARE_CORES))
-    with ThreadPoolExecutor(together) as pool:
+    with ThreadPoolExecutor(together(free_bytes, os.cpu_count() or 1)) as pool:
         ends = list(pool.map(lambda job: _run(job[0], job[1], batches), jobs))
     log.write_text("".join(f"== {algo} {precision}: exit {code}\n{text}\n" for (algo, precision), (code, text) in
                            zip(jobs, ends, strict=True)))  # fmt: skip

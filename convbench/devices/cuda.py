@@ -135,10 +135,13 @@ class Cuda:
     def multiply_add_peak(self, precision: str) -> None:
         """Not known apart from `flops_peak`."""
 
+    def free_bytes(self) -> int:
+        """Of the GPU's memory."""
+        return int(self.xp.cuda.runtime.memGetInfo()[0])
+
     def bandwidth_peak(self) -> float:
         """The best of several copies of COPY_BYTES (or a quarter of the free memory), bytes read and written."""
-        free, _ = self.xp.cuda.runtime.memGetInfo()
-        source = self.xp.ones(min(COPY_BYTES, free // 4) // 8)
+        source = self.xp.ones(min(COPY_BYTES, self.free_bytes() // 4) // 8)
         target = self.xp.empty_like(source)
         return 2 * int(source.nbytes) / self._best(lambda: self.xp.copyto(target, source))
 
