@@ -94,7 +94,7 @@ def test_a_deadline_leaves_out_the_last_and_says_so(
     clock = iter(range(0, 10_000, 100))  # each look at the clock finds 100 s gone
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     precisions = [name for name in command.PRECISIONS if command.chosen("all", name)]
-    command.main(["--out", str(tmp_path), "--minutes", "5", "--no-checks"])
+    command.main(["--out", str(tmp_path), "--minutes", "5", "--no-checks", "--no-charts"])
     assert runs(commands) == [("float32", "128"), ("float32", "16")]
     text = capsys.readouterr().out
     assert "no time was left for float32 at batch 1" in text
@@ -117,6 +117,21 @@ def test_the_worst_exit_code_is_the_answer(commands: Commands, tmp_path: Path) -
     commands.asked.clear()
     assert command.main(["--out", str(tmp_path), "--no-checks"]) == 2
     assert len(runs(commands)) == 1, "an option that is wrong once is wrong every time"
+
+
+def test_each_precision_has_charts_of_its_own_and_time_is_kept_for_them(commands: Commands, tmp_path: Path) -> None:
+    for name in ("float32", "tf32"):
+        written(tmp_path / f"{name}.csv", gpu_row(precision=name))
+    asked = ["--out", str(tmp_path), "--keep", "--no-checks", "--batches", "128"]
+    command.main([*asked, "--no-charts"])
+    assert [words for words in commands.asked if "report" in words] == []
+    command.main([*asked, "--minutes", "1.2"])
+    drawn = sorted(words[-3:] for words in commands.asked if "report" in words)
+    files = [(str(tmp_path / f"{name}.csv"), str(tmp_path / "charts" / name)) for name in ("float32", "tf32")]
+    assert drawn == [[path, "--out", folder] for path, folder in files]
+    commands.asked.clear()
+    command.main(["--out", str(tmp_path), "--no-checks", "--minutes", "1.2"])
+    assert runs(commands) == [], "72 seconds less those for charts leave too little for a run"
 
 
 def test_without_a_gpu_one_line_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

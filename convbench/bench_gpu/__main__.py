@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SEED = 1
 MINUTES = 8.0
 BUDGET = 0.2  # seconds a case: a GPU's samples agree after a few
 LEAST_SECONDS = 20.0  # a run is not begun with less left
+CHART_SECONDS = 60.0  # of the minutes, for the charts
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,24 @@ def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
     return code, left
 
 
+def draw(files: Sequence[Path], folder: Path) -> int:
+    """The charts of each file into a folder of its own, all at once; the worst exit code of `convbench report`."""
+
+    def one(path: Path) -> int:
+        words = [sys.executable, "-m", "convbench", "report", str(path), "--out", str(folder / path.stem)]
+        return subprocess.run(words, stdout=subprocess.DEVNULL, check=False).returncode
+
+    with ThreadPoolExecutor() as pool:
+        return max(pool.map(one, files), default=0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check, measure, draw, show; the worst exit code, 2 for what cannot be done."""
     from convbench.algorithms import UnknownName
     from convbench.bench_gpu.table import show
 
     asked = parse(arguments)
-    end = time.monotonic() + 60 * asked.minutes
+    end = time.monotonic() + 60 * asked.minutes - CHART_SECONDS * asked.charts
     code, left = 0, list[str]()
     try:
         folder = asked.out
@@ -144,9 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = max(code, worst)
         assert folder is not None
         files = [path for name in PRECISIONS if (path := folder / f"{name}.csv").is_file()]
-        if files and asked.charts and not asked.show:
-            words = ["report", *map(str, files), "--out", str(folder / "charts")]
-            code = max(code, subprocess.run([sys.executable, "-m", "convbench", *words], check=False).returncode)
+        if asked.charts and not asked.show:
+            code = max(code, draw(files, folder / "charts"))
         show(files, folder / "table.md")
         if left:
             print(f"no time was left for {', '.join(left)}: `make gpu GPU=--keep` measures what the files lack")
