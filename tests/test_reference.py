@@ -149,4 +149,4 @@ def test_problems_that_are_none() -> None:
     with pytest.raises(ValueError, match="direction 'backward'"):
         Problem(shape, direction="backward")
     assert Problem(parse_shape("n2c3h4w5k6r1s2")).bytes_min == 4 * (2 * 60 + 6 * 6 + 2 * 6 * 4 * 4)
-    assert set(PRECISIONS) == {"float32", "float64"}
+    assert set(PRECISIONS) == {"float32", "float64", "tf32", "float16"}

@@ -22,7 +22,8 @@ def test_bytes_that_must_move() -> None:
     assert moved_bytes(row(SMALL, prepared_bytes=0)) == moved_bytes(row(SMALL)) == 4 * (4 + 4 + 1)
     assert moved_bytes(row(SMALL, prepared_bytes=100)) == 4 * (4 + 4) + 100
     assert moved_bytes(row(SMALL, precision="float64")) == 8 * (4 + 4 + 1)
-    assert moved_bytes(row(SMALL, precision="tf32")) is None
+    assert moved_bytes(row(SMALL, precision="tf32")) == 4 * (4 + 4 + 1)
+    assert moved_bytes(row(SMALL, precision="int8")) is None
     assert moved_bytes(row(shape="?")) is None
 
 
