@@ -109,6 +109,22 @@ def plan_of(problem: Problem, device: Cpu, make: Callable[[int, int], Transform]
     return plan.fused(problem, device, tile, rows, columns, "")
 
 
+@pytest.mark.parametrize(
+    "word", ["n2c20h9w11k40r3s3p1", "n3c7h9w11k16r3s3", "n1c36h14w13k70r3s3p1g2", "n5c50h7w7k33r3s3p1"]
+)
+def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odd and even numbers of panels, one by one and in pairs, whatever this CPU takes, give the same bits."""
+    problem = Problem(parse_shape(word))
+    for caches in ((1 << 19, 1 << 25), (1 << 15, 1 << 17)):
+        found = []
+        for side in (1, 2):
+            monkeypatch.setattr(Target, "panels", side)
+            x, w = problem.operands(2)
+            found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3)), problem, x, w))
+        assert np.array_equal(*found)
+        assert np.linalg.norm(found[0] - convolve(x, w, problem.shape)) < 3e-6 * np.linalg.norm(found[0])
+
+
 def planned(problem: Problem, device: Cpu, make: Any, m: Any) -> Plan:
     """The engine's plan, or without a transform that of a fully connected layer."""
     return gemv.streaming(problem, device) if make is None else plan_of(problem, device, make, m)

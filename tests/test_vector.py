@@ -237,21 +237,34 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
 # The micro-kernels
 
 
-def any_rows(program: Program, code: Code) -> None:
+def any_rows(program: Program, code: Code, panels: int) -> None:
     """A product of rows that are cut on the spot."""
-    a, slab, b, c, rows, depth = code.arguments
-    code.call(program.function(PANEL, panel), a, slab, b, c, depth, *cut_rows(program, code, rows, depth, slab), a, b)
+    a, slab, b, c, rows, depth, beside_b, beside_c = code.arguments
+    cut = cut_rows(program, code, rows, depth, slab, panels)
+    code.call(program.function(PANEL, panel, panels), a, slab, b, c, depth, *cut, a, b, beside_b, beside_c)
 
 
 @EVERYWHERE
+@pytest.mark.parametrize("panels", [1, 2])
 @pytest.mark.parametrize(("rows", "depth"), [(1, 1), (2, 200), (7, 96), (30, 97), (61, 33)])
-def test_products_of_any_size(target: Target, rows: int, depth: int) -> None:
-    a, b = floats(-(-depth // BLOCK), rows + 2, BLOCK), floats(depth, BLOCK)
+def test_products_of_any_size(target: Target, rows: int, depth: int, panels: int) -> None:
+    a, b = floats(-(-depth // BLOCK), rows + 2, BLOCK), floats(2, depth + 3, BLOCK)
     whole = a[:, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth]
-    c = np.full((rows + 1, BLOCK), 5, np.float32)
-    run(target, "pippii", any_rows, [a, 4 * BLOCK * (rows + 2), b, c, rows, depth])
-    np.testing.assert_allclose(c[:rows], whole.astype(float) @ b, rtol=1e-4, atol=1e-4)
-    assert (c[rows] == 5).all()
+    c = np.full((2, rows + 1, BLOCK), 5, np.float32)
+    sizes = [4 * BLOCK * (rows + 2), b, c, rows, depth, b[0].nbytes, c[0].nbytes]
+    run(target, "pippiiii", any_rows, [a, *sizes], panels)
+    for i in range(panels):
+        np.testing.assert_allclose(c[i, :rows], whole.astype(float) @ b[i, :depth], rtol=1e-4, atol=1e-4)
+    assert (c[:, rows] == 5).all()
+    assert (c[panels:] == 5).all()
+
+
+def test_a_panel_without_a_neighbour_meets_the_same_filters_twice() -> None:
+    a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
+    c = np.zeros((2, 9, BLOCK), np.float32)
+    run(host(), "pippiiii", any_rows, [a, a[0].nbytes, b, c, 9, 96, 0, c[0].nbytes], 2)
+    assert np.array_equal(c[0], c[1])
+    assert c.any()
 
 
 def test_a_peak_is_a_number() -> None:

@@ -25,8 +25,9 @@ ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
 
 def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
-    yield "pi", convolve, (Tile(dft, toom), (4, 4, False), False, True, True)
-    yield PANEL, panel, ()
+    for side in (1, 2):
+        yield "pi", convolve, (Tile(dft, toom), side, (4, 4, False), False, True, True)
+        yield PANEL, panel, (side,)
     yield "pi", stream, (0,)
     yield "pi", stream, (1,)
     yield "pi", multiply_adds, ()
@@ -58,19 +59,22 @@ def loops(target: Target, arguments: str, write: Callable[..., None], *parameter
 def test_sums_stay_in_registers(name: str) -> None:
     """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
     target = TARGETS[name]
-    rows, each = most_rows(target), BLOCK // target.lanes
-    (loop,) = loops(target, "pippiipipi", product, rows)
-    assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
-    assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each
-    assert ("zmm" in loop) == (target.lanes == 16)
-    for count, panels in ((1, 4), (most_rows(target), 1)):
+    for panels in (1, target.panels):
+        rows, each = most_rows(target, panels), BLOCK // target.lanes
+        (loop,) = loops(target, "pippiipipiii", product, rows, panels)
+        assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+        assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
+        assert ("zmm" in loop) == (target.lanes == 16)
+    for count, panels in ((1, 4), (most_rows(target, 1), 1)):
         (loop,) = loops(target, "ppipipi", multiply, count, panels, 1)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
 
 
 def test_what_registers_hold() -> None:
-    assert {name: (t.lanes, most_rows(t)) for name, t in TARGETS.items()} == {
-        "nehalem": (4, 3), "haswell": (8, 6), "znver3": (8, 6), "skylake-avx512": (16, 28), "znver4": (16, 28),
+    assert {name: (t.lanes, most_rows(t, 1), t.panels) for name, t in TARGETS.items()} == {
+        "nehalem": (4, 3, 1), "haswell": (8, 6, 1), "znver3": (8, 6, 1), "skylake-avx512": (16, 28, 2),
+        "znver4": (16, 28, 1),
     }  # fmt: skip
+    assert most_rows(TARGETS["skylake-avx512"], 2) == 14
     assert Target("x", "+neon").sums == 28
     assert isinstance(host().lanes, int)

@@ -2,8 +2,8 @@
 
 A comes in slabs of 16 numbers of each row, [depth / 16] [rows, 16]: what is read together lies together. For each k,
 BLOCK numbers of B meet `rows` numbers of A, each loaded into all lanes. As many rows as the registers hold sums for: a
-load of four bytes then pays for 16 multiply-adds, which keeps the multiply-add units busy as long as A and B lie in the
-first two caches.
+load of four bytes then pays for 16 multiply-adds. One such load for each multiply-add is all that a core manages whose
+two units take whole vectors: there each number of A meets a panel of B, and the next one beside it (Target.panels).
 """
 
 from __future__ import annotations
@@ -19,43 +19,46 @@ BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes, a cache line
 
 
-def product(program: Program, code: Code, rows: int) -> None:
-    """C = A B, or C += A B.
+def product(program: Program, code: Code, rows: int, panels: int) -> None:
+    """C = A B, or C += A B, for so many panels of B.
 
-    Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, 1 to add to C or 0, and what to prefetch
-    by the way: two places, each with the bytes it moves on for each k.
+    Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, 1 to add to C or 0, what to prefetch by
+    the way: two places, each with the bytes it moves on for each k; then the bytes from B, and from C, to the next
+    panel.
     """
-    a, slab, b, c, depth, adds, ahead_a, step_a, ahead_b, step_b = code.arguments
+    a, slab, b, c, depth, adds, ahead_a, step_a, ahead_b, step_b, next_b, next_c = code.arguments
     each = BLOCK // code.lanes
-    sums = [[code.variable(0.0) for _ in range(each)] for _ in range(rows)]
+    halves = [(panel, j) for panel in range(panels) for j in range(each)]
+    sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
     for first in code.range(0, depth, BLOCK):
         numbers = a + first // BLOCK * slab
         for i in code.range(code.least(depth - first, BLOCK)):
             k = first + i
             for line in (0, LINE):  # A may move on by more than a line
                 (ahead_a + (k * step_a + line)).prefetch()
-            (ahead_b + k * step_b).prefetch()
+            for panel in range(panels):
+                (ahead_b + (k * step_b + next_b * panel)).prefetch()
             line = b + k * LINE
-            vectors = [(line + j * code.bytes).load() for j in range(each)]
+            vectors = [(line + (next_b * panel + j * code.bytes)).load() for panel, j in halves]
             for r in range(rows):
                 number = (numbers + i * 4 + r * LINE).broadcast()
-                for j in range(each):
-                    sums[r][j].add(number * vectors[j])
+                for total, vector in zip(sums[r], vectors, strict=True):
+                    total.add(number * vector)
     before = code.within(0, adds * code.lanes)
     for r in range(rows):
-        for j in range(each):
-            place = c + (r * LINE + j * code.bytes)
-            place.store(place.load(before) + sums[r][j].get())
+        for (panel, j), total in zip(halves, sums[r], strict=True):
+            place = c + (next_c * panel + (r * LINE + j * code.bytes))
+            place.store(place.load(before) + total.get())
 
 
-def most_rows(target: Target) -> int:
-    """Rows whose sums fit the registers: 28 with AVX-512, 6 with AVX, 3 with SSE."""
-    return target.sums // (BLOCK // target.lanes)
+def most_rows(target: Target, panels: int) -> int:
+    """Rows whose sums fit the registers: for one panel 28 with AVX-512, 6 with AVX, 3 with SSE."""
+    return target.sums // (BLOCK // target.lanes * panels)
 
 
-def product_of(program: Program, rows: int) -> Any:
-    """The micro-kernel for that many rows."""
-    return program.function("pippiipipi", product, rows)
+def product_of(program: Program, rows: int, panels: int) -> Any:
+    """The micro-kernel for that many rows and panels."""
+    return program.function("pippiipipiii", product, rows, panels)
 
 
 class RowCut(NamedTuple):
@@ -71,9 +74,9 @@ class RowCut(NamedTuple):
     step_b: Index  # and those for each k
 
 
-def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Index) -> RowCut:
-    """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab."""
-    most = most_rows(program.target)
+def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Index, panels: int) -> RowCut:
+    """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab, for products of so many panels."""
+    most = most_rows(program.target, panels)
     some = code.most(rows, 1)
     parts = (some + (most - 1)) // most
     least = some // parts
@@ -85,14 +88,14 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Ind
     )  # fmt: skip
 
 
-def panel(program: Program, code: Code) -> None:
+def panel(program: Program, code: Code, panels: int) -> None:
     """The same for any number of rows, at least one.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
     prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry. An A
-    that is the same again is not fetched.
+    that is the same again is not fetched. Then the bytes from B, and from C, to the next panel.
     """
-    a, slab, b, c, depth, *numbers, next_a, next_b = code.arguments
+    a, slab, b, c, depth, *numbers, next_a, next_b, beside_b, beside_c = code.arguments
     cut = RowCut(*numbers)
     step_a = code.choose(next_a.is_not(a), cut.step_a, 0)
     for part in code.range(cut.parts):
@@ -100,20 +103,20 @@ def panel(program: Program, code: Code) -> None:
         count = cut.least + code.choose(part < cut.longer, 1, 0)
         ahead_a, ahead_b = next_a + part * cut.share_a, next_b + part * cut.share_b
         source, into = a + first * LINE, c + first * LINE
-        with code.cases(count, range(1, most_rows(program.target) + 1)) as cases:
+        with code.cases(count, range(1, most_rows(program.target, panels) + 1)) as cases:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     code.call(
-                        product_of(program, number),
+                        product_of(program, number, panels),
                         source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
                         code.choose(k >= 1, 1, 0),
-                        ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b,
+                        ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b, beside_b, beside_c,
                     )  # fmt: skip
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "pp"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "ppii"  # its arguments
 
 
-def panel_address() -> int:
+def panel_address(panels: int) -> int:
     """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
-    return address_of(PANEL, panel)
+    return address_of(PANEL, panel, panels)

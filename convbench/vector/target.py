@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+HALF_UNITS = ("znver4",)  # CPUs with AVX-512 whose multiply-add units are 256 bits wide
 SPARE = 4  # registers a product keeps for what it multiplies; the rest hold sums
 
 
@@ -27,6 +28,15 @@ class Target:
     def sums(self) -> int:
         """Registers that can hold sums while SPARE others hold what is multiplied."""
         return (32 if self._has("avx512f") or self._has("neon") else 16) - SPARE
+
+    @property
+    def panels(self) -> int:
+        """Panels of 16 columns that a product takes side by side, each of its loads then paying for as many vectors.
+
+        Two where a core multiplies two vectors of 16 at a time, more than it can load numbers for; one elsewhere: with
+        narrower vectors a panel is two or four of them anyway, and the units of Zen 4 take half a vector each.
+        """
+        return 2 if self.lanes == 16 and self.cpu not in HALF_UNITS else 1
 
 
 @lru_cache(maxsize=1)

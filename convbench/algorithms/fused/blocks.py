@@ -38,6 +38,7 @@ class Work:
     tiles: int
     groups: int
     tile_bytes: int  # of one tile's one point, all channels of a group
+    panels: int = 1  # whose products go side by side, each with its M and T
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
     """Tiles a block at most, at least one."""
     column = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
     limits = (
-        (M_PART * caches.core, column * LINE),
+        (M_PART * caches.core, work.panels * column * LINE),
         (PLANE_PART * caches.core, work.tile_bytes),
-        (T_PART * caches.core, tile.y.outputs * tile.columns * LINE),
+        (T_PART * caches.core, work.panels * tile.y.outputs * tile.columns * LINE),
         (V_PART * caches.shared, tile.planes * work.tile_bytes * work.groups),
     )
     return max(1, min(int(room) // each for room, each in limits))

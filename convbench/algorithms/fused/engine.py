@@ -1,5 +1,5 @@
 """Convolution by tiles with nothing large in between: for a block of images, all inputs are transformed; then, panel by
-panel of 16 filters, each point's matrix product goes straight into the inverse transform.
+panel of 16 filters, or two side by side, each point's matrix product goes straight into the inverse transform.
 
     V [point] [channel / 16] [tile, 16]  x  U [panel] [point] [channel, 16]  ->  M [tile, 16]  ->  y
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, Block
 from convbench.algorithms.fused.lines import gather
-from convbench.algorithms.fused.panels import finish_panel
+from convbench.algorithms.fused.panels import finish_panels
 from convbench.algorithms.fused.stages import Tile, forward_columns, forward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
@@ -24,18 +24,19 @@ from convbench.vector.team import TICKETS, Fields, shared_out
 
 
 def convolve(
-    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], private: bool, streams: bool, clocked: bool
-) -> None:
+    program: Program, code: Code, tile: Tile, side: int, lanes: tuple[int, int, bool], private: bool, streams: bool,
+    clocked: bool,
+) -> None:  # fmt: skip
     """The kernel.
 
-    lanes: step, run, alike of gather; private: blocks of their own for threads; streams: V goes past the
-    caches; clocked: counts cycles by phase.
+    side: panels whose products go side by side; lanes: step, run, alike of gather; private: blocks of their own for
+    threads; streams: V goes past the caches; clocked: counts cycles by phase.
     """
     place, thread = code.arguments
     f = Fields(code, place, FIELDS)
     scratch = f.pointer("scratch") + thread * f.scratch_bytes
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.panels
+    inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.items
     if private:
         with shared_out(code, f.pointer("counters"), f.blocks * f.groups, wait=False) as part:
             group = part % f.groups
@@ -46,8 +47,8 @@ def convolve(
                     with clock.phase(0):
                         item = n * inputs + group * f.blocks_of_channels + number
                         transform_input(program, code, tile, lanes, streams, f, block, item)
-            for number in code.range(f.panels):
-                finish_panel(program, code, tile, f, block, group * f.panels + number, clock)
+            for number in code.range(f.items):
+                finish_panels(program, code, tile, side, f, block, group * f.items + number, clock)
         code.fence()
         return
     for number in code.range(f.blocks):
@@ -56,7 +57,7 @@ def convolve(
         with shared_out(code, counters, block.images * inputs) as item, clock.phase(0):
             transform_input(program, code, tile, lanes, streams, f, block, item)
         with shared_out(code, counters + TICKETS, panels) as item:
-            finish_panel(program, code, tile, f, block, item, clock)
+            finish_panels(program, code, tile, side, f, block, item, clock)
     code.fence()
 
 

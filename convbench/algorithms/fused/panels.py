@@ -1,4 +1,8 @@
-"""A panel of 16 filters for all tiles of a block: each point's matrix product, and the inverse transforms."""
+"""Panels of 16 filters for all tiles of a block: each point's matrix product, and the inverse transforms.
+
+Two panels go side by side where the CPU's products take two (Target.panels). Where the last has none beside it, its
+products are made twice, and the second M is left alone.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +25,19 @@ class _Tiles(NamedTuple):
     cut: RowCut
 
 
-class _Panel:
-    """One panel of a group, being finished for a block."""
+class _Panels:
+    """Panels of a group, being finished for a block: `side` of them at most, `count` in fact."""
 
     def __init__(
-        self, program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock
+        self, program: Program, code: Code, tile: Tile, side: int, f: Fields, block: Block, item: Index, clock: Clock
     ) -> None:
         self.program, self.code, self.tile, self.f, self.block, self.clock = program, code, tile, f, block, clock
-        self.group, self.number = item // f.panels, item % f.panels
+        self.side, self.group, self.number = side, item // f.items, item % f.items * side
+        self.count = code.least(f.panels - self.number, side)
         self.slice_bytes = f.depth * LINE
-        self.u = f.pointer("u") + item * tile.planes * self.slice_bytes
+        panel_bytes = tile.planes * self.slice_bytes
+        self.u = f.pointer("u") + (self.group * f.panels + self.number) * panel_bytes
+        self.u_beside = (self.count - 1) * panel_bytes
         self.v = block.v + self.group * f.group_bytes
         self.m, self.t = block.scratch, block.scratch + f.t_at
 
@@ -39,7 +46,9 @@ class _Panel:
         begin, end = needs[0]
         for other in needs[1:]:
             begin, end = self.code.most(begin, other[0]), self.code.least(end, other[1])
-        return _Tiles(begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth, self.f.slab_bytes))
+        return _Tiles(
+            begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth, self.f.slab_bytes, self.side)
+        )
 
     def products(self, plane: Index, number: Index, tiles: _Tiles) -> None:
         """M of one plane, the number-th of its point along x, for the tiles that need it."""
@@ -51,6 +60,7 @@ class _Panel:
                 code.function_at(f.product, PANEL), rows, f.slab_bytes, weights,
                 self.m + number * f.m_plane_bytes + tiles.begin * LINE,
                 f.depth, *tiles.cut, self.v + (plane + 1) * f.plane_bytes, weights + self.slice_bytes,
+                self.u_beside, f.m_bytes,
             )  # fmt: skip
 
     def column(self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles) -> None:
@@ -66,11 +76,12 @@ class _Panel:
                     self.products(first + k, k, those)
         with self.clock.phase(2):
             each = tile.y.outputs * tile.columns * LINE
-            code.call(
-                self.program.function("pipi", backward_column, tile, is_pair),
-                self.m + tiles.begin * LINE, f.m_plane_bytes,
-                self.t + place * LINE + tiles.begin * each, tiles.end - tiles.begin,
-            )  # fmt: skip
+            for panel in code.range(self.count):
+                code.call(
+                    self.program.function("pipi", backward_column, tile, is_pair),
+                    self.m + (panel * f.m_bytes + tiles.begin * LINE), f.m_plane_bytes,
+                    self.t + (panel * f.t_bytes + tiles.begin * each) + place * LINE, tiles.end - tiles.begin,
+                )  # fmt: skip
 
     def columns(self) -> None:
         """All points along x."""
@@ -87,10 +98,11 @@ class _Panel:
                 first = j * tile.pair_column + tile.x.reals * tile.real_column
                 self.column(first, j * 2 + tile.x.reals, True, tiles, of_y)
 
-    def write(self) -> None:
-        """The inverse transforms along x, and the pixels to their places."""
+    def write(self, panel: Index) -> None:
+        """The inverse transforms along x of a panel, and the pixels to their places."""
         code, f, tile, block = self.code, self.f, self.tile, self.block
-        t, first = self.t, self.group * f.filters + self.number * BLOCK
+        number = self.number + panel
+        t, first = self.t + panel * f.t_bytes, self.group * f.filters + number * BLOCK
         each = tile.y.outputs * tile.columns * LINE
         whole, short = f.tiles - f.short_columns, f.short_columns
         for n in code.range(block.images):
@@ -112,13 +124,16 @@ class _Panel:
                     t + left * each, t + right * each, whole, short,
                     code.least(tile.y.outputs, f.out_rows - top), f.out_columns,
                     block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
-                    f.filters - self.number * BLOCK, block.scratch + f.nowhere_at, f.past,
+                    f.filters - number * BLOCK, block.scratch + f.nowhere_at, f.past,
                 )  # fmt: skip
 
 
-def finish_panel(program: Program, code: Code, tile: Tile, f: Fields, block: Block, item: Index, clock: Clock) -> None:
-    """A panel for all tiles of a block, from V to y."""
-    panel = _Panel(program, code, tile, f, block, item, clock)
-    panel.columns()
+def finish_panels(
+    program: Program, code: Code, tile: Tile, side: int, f: Fields, block: Block, item: Index, clock: Clock
+) -> None:
+    """Panels that go side by side, for all tiles of a block, from V to y."""
+    panels = _Panels(program, code, tile, side, f, block, item, clock)
+    panels.columns()
     with clock.phase(2):
-        panel.write()
+        for panel in code.range(panels.count):
+            panels.write(panel)

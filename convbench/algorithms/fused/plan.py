@@ -31,7 +31,7 @@ def odd_lines(count: int) -> int:
 
 
 def sizes(
-    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, blocks: Blocks
+    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, blocks: Blocks, side: int
 ) -> dict[str, int]:
     """The kernel's FIELDS but for addresses."""
     s = problem.shape
@@ -45,11 +45,12 @@ def sizes(
     m_plane = odd_lines(most * LINE)
     most_planes = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
     pixels = tile.y.outputs * columns.unit_outputs
+    m_bytes, t_bytes = odd_lines(most_planes * m_plane), odd_lines(most * tile.y.outputs * tile.columns * LINE)
     at, scratch_bytes = _layout(
         {"buffer": line_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
         {
-            "m": most_planes * m_plane,
-            "t": most * tile.y.outputs * tile.columns * LINE,
+            "m": side * m_bytes,
+            "t": side * t_bytes,
             "pixels": (pixels + tile.x.window + BLOCK) * LINE,
             "nowhere": 4 * pixels + LINE,
         },
@@ -58,7 +59,7 @@ def sizes(
     return {
         "images": s.n, "image_bytes": 4 * s.c * s.h * s.w, "height": s.h, "width": s.w, "row_step": rows.step,
         "groups": s.groups, "depth": depth, "blocks_of_channels": ceil_div(depth, BLOCK),
-        "filters": filters, "panels": ceil_div(filters, BLOCK),
+        "filters": filters, "panels": ceil_div(filters, BLOCK), "items": ceil_div(filters, side * BLOCK),
         "out_rows": rows.unit_outputs, "out_columns": columns.unit_outputs,
         "out_image_bytes": 4 * s.k * rows.unit_outputs * columns.unit_outputs,
         "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
@@ -68,7 +69,7 @@ def sizes(
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "v_bytes": (1 if blocks.private else s.groups) * plane_bytes * tile.planes,
         "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
-        "m_plane_bytes": m_plane, "scratch_bytes": scratch_bytes,
+        "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
         "past": past_caches(s, device),
     }  # fmt: skip
@@ -79,9 +80,10 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     s, xp = problem.shape, device.xp
     channels = s.c // s.groups * rows.channels * columns.channels
     tile_bytes = ceil_div(channels, BLOCK) * LINE
-    work = Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes)
+    side = min(host().panels, ceil_div(s.k // s.groups, BLOCK))
+    work = Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side)
     blocks = cut(tile, work, Caches(device.core_cache_bytes, device.cache_bytes, device.threads))
-    values = sizes(problem, device, tile, rows, columns, blocks)
+    values = sizes(problem, device, tile, rows, columns, blocks, side)
     v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
     scratch = device.empty((device.threads * values["scratch_bytes"] // 4,), "float32")
     counters = xp.zeros((1 if blocks.private else 2 * values["blocks"]) * TICKETS // 8, xp.int64)
@@ -90,7 +92,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     values |= {"v": v.ctypes.data, "scratch": scratch.ctypes.data, "counters": counters.ctypes.data}
-    values["product"] = panel_address()
+    values["product"] = panel_address(side)
     arguments = xp.array([values.get(name, 0) for name in FIELDS], xp.int64)
     where = {name: i for i, name in enumerate(FIELDS)}
     alike = rows.channels * columns.channels == 1
@@ -100,7 +102,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     streams = host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
 
     def kernel(clocked: bool) -> Any:
-        address = address_of("pi", convolve, tile, lanes, blocks.private, streams, clocked)
+        address = address_of("pi", convolve, tile, side, lanes, blocks.private, streams, clocked)
         return runner(address, device.threads)
 
     call = kernel(clocked=False)

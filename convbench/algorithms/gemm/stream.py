@@ -175,7 +175,7 @@ def parts_of_rows(
 ) -> None:
     """One panel, the rows in parts that differ by one at most."""
     a, b, c = matrices
-    most = most_rows(program.target)
+    most = most_rows(program.target, 1)
     parts = (rows + (most - 1)) // most
     least, longer = rows // parts, rows % parts
     step = (
