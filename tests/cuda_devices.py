@@ -16,6 +16,17 @@ from convbench.devices.base import Knob
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
 
+# For host-side code of every CUDA plan: stride, dilation, pads beyond the filter, groups, rectangles, one output.
+ODD = (
+    "n2c3h7w9k5r3s2",
+    "n3c4h7w9k6r3s2u2x1p1x0d1x2g2",
+    "n1c3h23w19k4r11s11u4",
+    "n2c4h6w6k8r3s3p1g4",
+    "n1c2h3w3k3r5s5p4",
+    "n2c5h1w30k3r1s7p0x3",
+    "n3c6h4w4k9r4s4g3",
+)
+
 
 class CupyRules:
     """NumPy, but matmul(out=...) as narrow as CuPy's: exactly that shape and type."""

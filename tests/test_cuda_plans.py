@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda_devices import ODD
 from cuda_host.device import HostDevice
 
 from convbench.algorithms.direct import blocked, strips
@@ -13,16 +14,6 @@ from convbench.algorithms.gemm import panel
 from convbench.problem import Problem
 from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
-
-ODD = (
-    "n2c3h7w9k5r3s2",
-    "n3c4h7w9k6r3s2u2x1p1x0d1x2g2",
-    "n1c3h23w19k4r11s11u4",
-    "n2c4h6w6k8r3s3p1g4",
-    "n1c2h3w3k3r5s5p4",
-    "n2c5h1w30k3r1s7p0x3",
-    "n3c6h4w4k9r4s4g3",
-)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def loops(target: Target, arguments: str, write: Callable[..., None], *parameter
 def test_sums_stay_in_registers(name: str) -> None:
     """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
     target = TARGETS[name]
-    for panels in (1, target.panels):
+    for panels in {1, target.panels}:
         rows, each = most_rows(target, panels), BLOCK // target.lanes
         (loop,) = loops(target, "pippiipipiii", product, rows, panels)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)

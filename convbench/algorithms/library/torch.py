@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
+from math import prod
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Foreign, Missing, Plan, Unsupported
@@ -22,7 +23,7 @@ from convbench.problem import PRECISIONS, Problem
 from convbench.shapes import ConvShape
 
 INSTALL = "PyTorch is not installed: pip install 'torch>=2.4'"
-WITH_CUDA = "pip install --force-reinstall --index-url https://pypi.org/simple 'torch>=2.4' has it on Linux"
+WITH_CUDA = "pip install --force-reinstall 'torch>=2.4' has it on Linux"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class Mode:
     run: Callable[[Any, Any], Any]
     copies_x: bool = True
     copies_w: bool = True
+
+    def prepare(self, w: Any) -> Weights:
+        """Plan.prepare."""
+        return Weights(self.pack(w), w.nbytes if self.copies_w else 0)
+
+    def timed(self, x: Any, w: Weights, y: Any) -> Any:
+        """Plan.run of a foreign plan: the result, in the library's layout; y is left alone."""
+        return self.run(x, w.tensor)
+
+    def staged_bytes(self, problem: Problem) -> int:
+        """Of the copy of x."""
+        return prod(problem.shape.x_shape) * problem.number.bytes if self.copies_x else 0
 
 
 @cache
@@ -155,19 +168,12 @@ def on_cpu(problem: Problem, device: Device, mode: str) -> Plan:
     torch.set_num_threads(device.threads)
     made = modes_of(s)(torch, s, mode, torch.from_numpy)
 
-    def prepare(w: Any) -> Weights:
-        tensor = made.pack(w)
-        return Weights(tensor, w.nbytes if made.copies_w else 0)
-
-    def run(x: Any, w: Weights, y: Any) -> Any:
-        return made.run(x, w.tensor)
-
     def collect(result: Any, y: Any) -> None:
         y[...] = (result.to_dense() if result.is_mkldnn else result).numpy().reshape(s.y_shape)
 
-    staged = s.n * s.c * s.h * s.w * problem.number.bytes if made.copies_x else 0
+    staged = made.staged_bytes(problem)
     note = f"{versions(torch)}: {made.name}"
-    return Plan(run, prepare, workspace=staged, note=note, foreign=Foreign(made.stage, collect))
+    return Plan(made.timed, made.prepare, workspace=staged, note=note, foreign=Foreign(made.stage, collect))
 
 
 def no_cuda(torch: Any) -> str:
@@ -220,22 +226,15 @@ def on_cuda(problem: Problem, device: Device, mode: str) -> Plan:
 
         return call
 
-    def prepare(w: Any) -> Weights:
-        tensor = made.pack(w)
-        return Weights(tensor, w.nbytes if made.copies_w else 0)
-
-    def run(x: Any, w: Weights, y: Any) -> Any:
-        return made.run(x, w.tensor)
-
     def collect(result: Any, y: Any) -> None:
         y[...] = device.xp.from_dlpack(result).reshape(s.y_shape)
 
-    staged = s.n * s.c * s.h * s.w * problem.number.bytes if made.copies_x else 0
+    staged = made.staged_bytes(problem)
     note = f"{versions(torch, cuda=True)}: {made.name}; benchmark on"
     if problem.storage == "float32":
         note += f", TF32 {'on' if tf32 else 'off'}"
     foreign = Foreign(queued(made.stage), queued(collect))
-    return Plan(queued(run), queued(prepare), workspace=staged, note=note, foreign=foreign)
+    return Plan(queued(made.timed), queued(made.prepare), workspace=staged, note=note, foreign=foreign)
 
 
 MODES = {
