@@ -15,7 +15,7 @@ from convbench.vector.code import Code, Mask
 from convbench.vector.peak import multiply_add_peak
 from convbench.vector.product import BLOCK, PANEL, cut_rows, panel
 from convbench.vector.target import Target, host
-from convbench.vector.team import TICKETS, Fields, runner, shared_out
+from convbench.vector.team import KERNEL, Fields, Team, runner, shared_out, tickets
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = "+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
@@ -213,22 +213,22 @@ def test_functions_are_written_once(target: Target) -> None:
 
 def two_rounds(program: Program, code: Code) -> None:
     """Each item's double; then, when all are done, each item's neighbours' sum."""
-    place, _ = code.arguments
-    f = Fields(code, place, ("counters", "first", "second", "items"))
+    place, thread, threads = code.arguments
+    f, team = Fields(code, place, ("counters", "first", "second", "items", "tickets")), Team(thread, threads)
     first, second, counters = f.pointer("first"), f.pointer("second"), f.pointer("counters")
-    with shared_out(code, counters, f.items) as item:
+    with shared_out(code, counters, f.items, team) as item:
         (first + item * 8).set_integer((first + item * 8).integer() + item * 2)
-    with shared_out(code, counters + TICKETS, f.items - 1, wait=False) as item:
+    with shared_out(code, counters + f.tickets, f.items - 1, team, wait=False) as item:
         (second + item * 8).set_integer((first + item * 8).integer() + (first + (item + 1) * 8).integer())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("items", [1, 2, 1000])
 def test_work_is_shared_out_once(threads: int, items: int) -> None:
-    call = runner(address_of("pi", two_rounds), threads)
+    call = runner(address_of(KERNEL, two_rounds), threads)
     for _ in range(20):
-        counters, first, second = (np.zeros(size, np.int64) for size in (2 * TICKETS // 8, items, items))
-        arguments = np.array([counters.ctypes.data, first.ctypes.data, second.ctypes.data, items])
+        counters, first, second = (np.zeros(size, np.int64) for size in (2 * tickets(threads) // 8, items, items))
+        arguments = np.array([counters.ctypes.data, first.ctypes.data, second.ctypes.data, items, tickets(threads)])
         call(arguments.ctypes.data)
         assert np.array_equal(first, 2 * np.arange(items))
         assert np.array_equal(second[:-1], 4 * np.arange(items - 1) + 2)
@@ -241,7 +241,7 @@ def any_rows(program: Program, code: Code, panels: int) -> None:
     """A product of rows that are cut on the spot."""
     a, slab, b, c, rows, depth, beside_b, beside_c = code.arguments
     cut = cut_rows(program, code, rows, depth, slab, panels)
-    code.call(program.function(PANEL, panel, panels), a, slab, b, c, depth, *cut, a, b, beside_b, beside_c)
+    code.call(program.function(PANEL, panel, panels, False), a, slab, b, c, depth, *cut, a, b, beside_b, beside_c)
 
 
 @EVERYWHERE

@@ -18,6 +18,7 @@ from convbench.vector.build import compiled, optimised
 from convbench.vector.peak import multiply_adds
 from convbench.vector.product import BLOCK, PANEL, most_rows, panel, product
 from convbench.vector.target import Target, host
+from convbench.vector.team import KERNEL
 
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
@@ -26,11 +27,11 @@ ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
 def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
     for side in (1, 2):
-        yield "pi", convolve, (Tile(dft, toom), side, (4, 4, False), False, True, True)
-        yield PANEL, panel, (side,)
-    yield "pi", stream, (0,)
-    yield "pi", stream, (1,)
-    yield "pi", multiply_adds, ()
+        yield KERNEL, convolve, (Tile(dft, toom), side, (4, 4, False), False, True, True)
+        yield PANEL, panel, (side, side == 2)
+    yield KERNEL, stream, (0,)
+    yield KERNEL, stream, (1,)
+    yield KERNEL, multiply_adds, ()
 
 
 @ON_X86
@@ -61,7 +62,7 @@ def test_sums_stay_in_registers(name: str) -> None:
     target = TARGETS[name]
     for panels in {1, target.panels}:
         rows, each = most_rows(target, panels), BLOCK // target.lanes
-        (loop,) = loops(target, "pippiipipiii", product, rows, panels)
+        (loop,) = loops(target, "pippiipipiii", product, rows, panels, target.bars_passers)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)

@@ -13,7 +13,7 @@ from convbench.shapes import ConvShape
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.product import BLOCK
 from convbench.vector.target import Target
-from convbench.vector.team import TICKETS, runner
+from convbench.vector.team import runner, tickets
 
 
 def blocks_together(target: Target, filters: int) -> int:
@@ -45,7 +45,7 @@ def plan_of(
     """
     xp = device.xp
     assert set(values) <= set(fields), set(values) - set(fields)
-    counters = xp.zeros(TICKETS // 8, xp.int64)
+    counters = xp.zeros(tickets(device.threads) // 8, xp.int64)
     clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
     arguments = xp.array([values.get(name, 0) for name in fields], xp.int64)
     where = {name: i for i, name in enumerate(fields)}

@@ -227,10 +227,10 @@ class Pointer:
         """Write a 64-bit integer."""
         self.code.builder.store(self.code.integer(number), self.value, align=8)
 
-    def prefetch(self) -> None:
-        """Ask for the cache line here, into the second-level cache."""
+    def prefetch(self, once: bool = False) -> None:
+        """Ask for the cache line here, into the second-level cache; once: it need not be kept after that."""
         kind = ir.FunctionType(ir.VoidType(), [POINTER, INT32, INT32, INT32])
-        words = [ir.Constant(INT32, n) for n in (0, 2, 1)]  # read, keep in L2, data
+        words = [ir.Constant(INT32, n) for n in (0, 0 if once else 2, 1)]  # read, how long to keep it, data
         self.code.builder.call(self.code.external("llvm.prefetch.p0", kind), [self.value, *words])
 
     def fetch_add(self, number: int) -> Index:

@@ -7,7 +7,7 @@ import time
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code
 from convbench.vector.target import host
-from convbench.vector.team import runner
+from convbench.vector.team import KERNEL, runner
 
 CHAINS = (
     12  # sums under way: more than two units times the longest latency, and they fit 16 registers with the operands
@@ -18,7 +18,7 @@ SECONDS = 0.3
 
 def multiply_adds(program: Program, code: Code) -> None:
     """STEPS times CHAINS independent multiply-adds. The argument: 4 vectors a thread, the result in the last one."""
-    place, thread = code.arguments
+    place, thread, _ = code.arguments
     own = place + thread * (4 * code.bytes)
     factor, other = own.load(), (own + code.bytes).load()
     sums = [code.variable(0.0) for _ in range(CHAINS)]
@@ -39,7 +39,7 @@ def multiply_add_peak(threads: int, seconds: float = SECONDS) -> float:
     operands = np.zeros((threads, 4, lanes), np.float32)
     operands[:, 0] = 0.5  # sums stay near 2: neither infinities nor denormal numbers, which take longer
     operands[:, 1] = 1.0
-    run = runner(address_of("pi", multiply_adds), threads)
+    run = runner(address_of(KERNEL, multiply_adds), threads)
     run(operands.ctypes.data)
     times: list[float] = []
     end = time.perf_counter() + seconds

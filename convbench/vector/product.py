@@ -19,8 +19,8 @@ BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes, a cache line
 
 
-def product(program: Program, code: Code, rows: int, panels: int) -> None:
-    """C = A B, or C += A B, for so many panels of B.
+def product(program: Program, code: Code, rows: int, panels: int, once: bool) -> None:
+    """C = A B, or C += A B, for so many panels of B; once: of the next B, that it passes the caches but once.
 
     Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, 1 to add to C or 0, what to prefetch by
     the way: two places, each with the bytes it moves on for each k; then the bytes from B, and from C, to the next
@@ -37,7 +37,7 @@ def product(program: Program, code: Code, rows: int, panels: int) -> None:
             for line in (0, LINE):  # A may move on by more than a line
                 (ahead_a + (k * step_a + line)).prefetch()
             for panel in range(panels):
-                (ahead_b + (k * step_b + next_b * panel)).prefetch()
+                (ahead_b + (k * step_b + next_b * panel)).prefetch(once)
             line = b + k * LINE
             vectors = [(line + (next_b * panel + j * code.bytes)).load() for panel, j in halves]
             for r in range(rows):
@@ -56,9 +56,9 @@ def most_rows(target: Target, panels: int) -> int:
     return target.sums // (BLOCK // target.lanes * panels)
 
 
-def product_of(program: Program, rows: int, panels: int) -> Any:
+def product_of(program: Program, rows: int, panels: int, once: bool = False) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function("pippiipipiii", product, rows, panels)
+    return program.function("pippiipipiii", product, rows, panels, once)
 
 
 class RowCut(NamedTuple):
@@ -88,7 +88,7 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Ind
     )  # fmt: skip
 
 
-def panel(program: Program, code: Code, panels: int) -> None:
+def panel(program: Program, code: Code, panels: int, once: bool) -> None:
     """The same for any number of rows, at least one.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
@@ -107,7 +107,7 @@ def panel(program: Program, code: Code, panels: int) -> None:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     code.call(
-                        product_of(program, number, panels),
+                        product_of(program, number, panels, once),
                         source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
                         code.choose(k >= 1, 1, 0),
                         ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b, beside_b, beside_c,
@@ -117,6 +117,6 @@ def panel(program: Program, code: Code, panels: int) -> None:
 PANEL = "pippi" + "i" * len(RowCut._fields) + "ppii"  # its arguments
 
 
-def panel_address(panels: int) -> int:
+def panel_address(panels: int, once: bool) -> int:
     """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
-    return address_of(PANEL, panel, panels)
+    return address_of(PANEL, panel, panels, once)

@@ -38,6 +38,15 @@ class Target:
         """
         return 2 if self.lanes == 16 and self.cpu not in HALF_UNITS else 1
 
+    @property
+    def bars_passers(self) -> bool:
+        """Whether what is fetched for one use only comes to the second-level cache and stays out of the shared one.
+
+        So it is where the shared cache takes what the second level gives up (AMD's since Zen). Elsewhere such a line is
+        kept in the first level alone, which is too small for what is asked for ahead.
+        """
+        return self.cpu.startswith("znver")
+
 
 @lru_cache(maxsize=1)
 def host() -> Target:

@@ -1,7 +1,9 @@
 """Sharing out work among threads inside a kernel, and running a kernel on a device's threads.
 
-Each thread takes the next item as it comes free. Who waits for the others' items only waits for what somebody is
-working on, so it is no matter how many threads there really are, or when they come.
+Each thread begins with a part of its own, the same in every call, so that what it touched the last time lies in its own
+caches, and which item it takes next can be foreseen. When that is done it helps with the others' parts, item by item.
+Who waits for the others' items only waits for what somebody is working on, so it is no matter how many threads there
+really are, or when they come.
 """
 
 from __future__ import annotations
@@ -9,29 +11,46 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
 from convbench.vector.code import INT32, Code, Index, Number, Pointer
 
-TICKETS = 2 * 128  # bytes a round of sharing out needs, zero at first: two counters, far apart
+KERNEL = "pii"  # what every kernel is given: its arguments' address, its thread's number, the number of threads
+APART = 128  # bytes between counters, so that none shares a cache line, or a pair of them, with another
+
+
+class Team(NamedTuple):
+    """The threads of a kernel, as one of them sees them."""
+
+    thread: Index
+    threads: Index
+
+
+def tickets(threads: int) -> int:
+    """Bytes a round of sharing out needs, zero at first: the items done, and those taken of each thread's part."""
+    return (1 + threads) * APART
 
 
 @contextmanager
-def shared_out(code: Code, counters: Pointer, items: Number, wait: bool = True) -> Iterator[Index]:
+def shared_out(code: Code, counters: Pointer, items: Number, team: Team, wait: bool = True) -> Iterator[Index]:
     """The body is run once for each item, by whichever thread comes; wait: go on only when all are done."""
+    count = code.index(items)
     taken: list[Index] = []
+    for turn in code.range(team.threads):
+        owner = (team.thread + turn) % team.threads
+        first, end = owner * count // team.threads, (owner + 1) * count // team.threads
 
-    def more() -> Any:
-        taken.append(counters.fetch_add(1))
-        return taken[0] < items
+        def more(queue: Pointer = counters + (owner + 1) * APART, end: Index = end, first: Index = first) -> Any:
+            taken.append(queue.fetch_add(1) + first)
+            return taken[-1] < end
 
-    with code.repeat_while(more):
-        yield taken[0]
-        (counters + TICKETS // 2).fetch_add(1)
+        with code.repeat_while(more):
+            yield taken[-1]
+            counters.fetch_add(1)
     if wait:
-        with code.repeat_while(lambda: (counters + TICKETS // 2).integer_acquired() < items):
+        with code.repeat_while(lambda: counters.integer_acquired() < items):
             _stand_aside(code)
 
 
@@ -57,7 +76,7 @@ class Fields:
 
 
 def runner(address: int, threads: int) -> Callable[[int], None]:
-    """Runs kernel(arguments, thread) on that many threads: call it with the address of the arguments."""
+    """Runs kernel(arguments, thread, threads) on that many threads: call it with the address of the arguments."""
     from convbench.vector.launch import on_one, on_threads
 
     run = on_threads if threads > 1 else on_one

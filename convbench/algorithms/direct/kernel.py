@@ -14,7 +14,7 @@ from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.product import BLOCK, LINE
 from convbench.vector.taps import clear, columns_of, lone_pixel_of, tile_of
-from convbench.vector.team import Fields, shared_out
+from convbench.vector.team import Fields, Team, shared_out
 
 FIELDS = (
     "x", "y", "w", "scratch", "counters", "rows_table", "columns_table", "clocks",  # addresses
@@ -33,11 +33,11 @@ def convolve(
     by_rows: bool, clocked: bool,
 ) -> None:  # fmt: skip
     """The kernel. No runs: filters of one tap, a strip is any pixels in a row."""
-    place, thread = code.arguments
+    place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     m = f.pointer("scratch") + thread * f.scratch_bytes
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    with shared_out(code, f.pointer("counters"), f.items, wait=False) as item:
+    with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
         inner = code.choose(f.panels_first.is_equal(1), f.panels, f.strips)
         a, rest = item % inner, item // inner
         outer = code.choose(f.panels_first.is_equal(1), f.strips, f.panels)

@@ -23,6 +23,7 @@ from convbench.vector.build import address_of
 from convbench.vector.product import BLOCK, LINE
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
+from convbench.vector.team import KERNEL
 
 STRIP_BYTES = 12 << 10  # of M of 16 filters: beside a chunk's filters, in a first-level cache of 32 KB
 CHUNK_TAPS = 160  # numbers that are summed before their sum joins the others, and what of the filters is in that cache
@@ -111,7 +112,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     parameters = (runs, s.s, (4 * s.stride[1], 4 * s.dilation[1]), chosen.blocks, s.r > 1)
     return plan_of(
         device, FIELDS, values, PHASES,
-        lambda clocked: address_of("pi", convolve, *parameters, clocked, target=target),
+        lambda clocked: address_of(KERNEL, convolve, *parameters, clocked, target=target),
         (scratch, rows_table, columns_table), partial(pack, xp, device, s, chosen.blocks), _note(s, chosen),
         s.flops_true // s.k * s.groups * panels * chosen.blocks * BLOCK,
     )  # fmt: skip

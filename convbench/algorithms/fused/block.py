@@ -11,7 +11,9 @@ Here "y" means a tile that is in the last row but not in the last column, and so
 
 from __future__ import annotations
 
+from convbench.algorithms.fused.stages import Tile
 from convbench.vector.code import Code, Index, Pointer
+from convbench.vector.product import BLOCK
 from convbench.vector.team import Fields
 
 LANE_BYTES = 24  # of a channel in the table of channels
@@ -23,7 +25,7 @@ FIELDS = (
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",
     "tile_rows", "tiles", "columns", "pitch",  # of an image; a line row of the buffer
     "block_images", "block_tile_rows", "strips", "blocks",
-    "slab_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
+    "tickets", "slab_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
     "short_rows", "short_columns",  # 1: the last row (column) of tiles has fewer outputs
     "m_plane_bytes", "m_bytes", "t_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",
     "past",  # 1: y is too large for the caches
@@ -61,3 +63,11 @@ class Block:
         self.tiles = ends[-1]
         self.needs_x = (ends[0], ends[2])  # tiles that need the point at infinity of x, from and to
         self.needs_y = (ends[1], ends[3])
+
+    def input_place(self, f: Fields, tile: Tile, item: Index) -> Index:
+        """Bytes from x to the first line of one image's 16 channels, wherever padding may put it."""
+        inputs = f.groups * f.blocks_of_channels
+        n, channels = item // inputs, item % inputs
+        plane = (f.pointer("table") + channels * (BLOCK * LANE_BYTES)).integer()
+        row = self.first_row * tile.y.outputs * f.row_step
+        return (self.first_image + n) * f.image_bytes + plane + row * f.width * 4

@@ -14,7 +14,7 @@ from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import ceil_div
 from convbench.vector.product import LINE
 
-M_PART, T_PART, PLANE_PART = 0.5, 0.5, 0.25  # of a core's own cache, each at most
+M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at most
 V_PART = 0.375  # of the shared one
 PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay

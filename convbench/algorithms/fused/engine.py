@@ -20,7 +20,7 @@ from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index
 from convbench.vector.product import BLOCK, LINE
-from convbench.vector.team import TICKETS, Fields, shared_out
+from convbench.vector.team import Fields, Team, shared_out
 
 
 def convolve(
@@ -32,52 +32,59 @@ def convolve(
     side: panels whose products go side by side; lanes: step, run, alike of gather; private: blocks of their own for
     threads; streams: V goes past the caches; clocked: counts cycles by phase.
     """
-    place, thread = code.arguments
+    place, thread, threads = code.arguments
+    team = Team(thread, threads)
     f = Fields(code, place, FIELDS)
     scratch = f.pointer("scratch") + thread * f.scratch_bytes
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.items
     if private:
-        with shared_out(code, f.pointer("counters"), f.blocks * f.groups, wait=False) as part:
+        parts, each = f.blocks * f.groups, f.blocks_of_channels
+        with shared_out(code, f.pointer("counters"), parts, team, wait=False) as part:
             group = part % f.groups
             v = f.pointer("v") + thread * f.v_bytes - group * f.group_bytes  # its room is for one group
             block = Block(code, f, part // f.groups, v, scratch)
-            for n in code.range(block.images):
-                for number in code.range(f.blocks_of_channels):
-                    with clock.phase(0):
-                        item = n * inputs + group * f.blocks_of_channels + number
-                        transform_input(program, code, tile, lanes, streams, f, block, item)
+            following = code.least(part + 1, parts - 1)
+            then = Block(code, f, following // f.groups, v, scratch).input_place(f, tile, following % f.groups * each)
+            items = block.images * each
+            for i in code.range(items):
+                with clock.phase(0):
+                    here, later = (k // each * inputs + group * each + k % each for k in (i, i + 1))
+                    ahead = code.choose(i + 1 < items, block.input_place(f, tile, later), then)
+                    transform_input(program, code, tile, lanes, streams, f, block, here, ahead)
             for number in code.range(f.items):
                 finish_panels(program, code, tile, side, f, block, group * f.items + number, clock)
         code.fence()
         return
     for number in code.range(f.blocks):
         block = Block(code, f, number, f.pointer("v"), scratch)
-        counters = f.pointer("counters") + number * (2 * TICKETS)
-        with shared_out(code, counters, block.images * inputs) as item, clock.phase(0):
-            transform_input(program, code, tile, lanes, streams, f, block, item)
-        with shared_out(code, counters + TICKETS, panels) as item:
+        counters = f.pointer("counters") + number * 2 * f.tickets
+        items = block.images * inputs
+        with shared_out(code, counters, items, team) as item, clock.phase(0):
+            ahead = block.input_place(f, tile, code.least(item + 1, items - 1))
+            transform_input(program, code, tile, lanes, streams, f, block, item, ahead)
+        with shared_out(code, counters + f.tickets, panels, team) as item:
             finish_panels(program, code, tile, side, f, block, item, clock)
     code.fence()
 
 
 def transform_input(
     program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], streams: bool, f: Fields, block: Block,
-    item: Index,
+    item: Index, ahead: Index,
 ) -> None:  # fmt: skip
-    """One image's 16 channels, from x to V."""
+    """One image's 16 channels, from x to V; ahead: the input_place of those that will be wanted next."""
     inputs = f.groups * f.blocks_of_channels
     n, channels = item // inputs, item % inputs
     group, number = channels // f.blocks_of_channels, channels % f.blocks_of_channels
     y = tile.y
     room = block.scratch + f.room_at
     code.call(
-        program.function("ppiiiiiipi", gather, *lanes),
+        program.function("ppiiiiiipii", gather, *lanes),
         f.pointer("x") + (block.first_image + n) * f.image_bytes,
         f.pointer("table") + channels * (BLOCK * LANE_BYTES),
         f.height, f.width, f.row_step,
         block.first_row * y.outputs, block.rows * y.outputs + (y.window - y.outputs), f.columns,
-        block.scratch, f.pitch,
+        block.scratch, f.pitch, ahead - block.input_place(f, tile, item),
     )  # fmt: skip
     code.call(
         program.function("pipii", forward_rows, tile),

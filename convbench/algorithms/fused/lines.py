@@ -11,7 +11,6 @@ from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
 from convbench.vector.product import BLOCK, LINE
 
-AHEAD = 256  # bytes ahead that are asked for while rows are gathered: small images' rows are short for the hardware
 LANE_FIELDS = 3  # of a channel in the table: bytes from the image to its plane, its first row, its first column
 
 
@@ -19,17 +18,18 @@ def gather(program: Program, code: Code, step: int, run: int, alike: bool) -> No
     """Rows of 16 channels' planes into lines, zeros where a plane does not reach.
 
     Arguments: image, table of channels, height, width, input rows from line row to line row, first line row, line rows,
-    line columns, buffer, bytes of a line row in it. step is the input columns from line to line. run: so many channels
-    after each other are neighbours in the input (the phases of a stride), and come in one load. alike: all channels
-    begin in the same row and column of their planes.
+    line columns, buffer, bytes of a line row in it, bytes to the rows that will be wanted next: they are asked for by
+    the way, as those of small images are too short for the hardware to see what comes. step is the input columns from
+    line to line. run: so many channels after each other are neighbours in the input (the phases of a stride), and come
+    in one load. alike: all channels begin in the same row and column of their planes.
     """
-    image, table, height, width, row_step, first, rows, columns, buffer, pitch = code.arguments
+    image, table, height, width, row_step, first, rows, columns, buffer, pitch, ahead = code.arguments
     for group in range(BLOCK // code.lanes):
         heads = [table + 8 * LANE_FIELDS * (group * code.lanes + lane) for lane in range(0, code.lanes, run)]
         planes = [image + head.integer() for head in heads]
         firsts = heads[:1] if alike else heads
         for i in code.range(rows):
-            row = _Row(code, planes, step, run, buffer + i * pitch + group * code.bytes)
+            row = _Row(code, planes, step, run, buffer + i * pitch + group * code.bytes, ahead)
             for head in firsts:
                 number, start = (head + 8).integer() + (first + i) * row_step, (head + 16).integer()
                 inside = code.builder.and_(number >= 0, number < height)
@@ -45,8 +45,8 @@ def gather(program: Program, code: Code, step: int, run: int, alike: bool) -> No
 class _Row:
     """One row of 16 (or a vector's) channels, on its way into lines. One offset, size, start: the same for all."""
 
-    def __init__(self, code: Code, planes: list[Pointer], step: int, run: int, target: Pointer) -> None:
-        self.code, self.planes, self.step, self.run, self.target = code, planes, step, run, target
+    def __init__(self, code: Code, planes: list[Pointer], step: int, run: int, target: Pointer, ahead: Index) -> None:
+        self.code, self.planes, self.step, self.run, self.target, self.ahead = code, planes, step, run, target, ahead
         self.offsets: list[Index] = []
         self.sizes: list[Index] = []
         self.starts: list[Index] = []
@@ -75,7 +75,7 @@ class _Row:
         for lane, plane in enumerate(self.planes):
             which = lane if len(self.starts) > 1 else 0
             place = plane + (self.offsets[which] + column * self.step) * 4
-            (place + AHEAD).prefetch()
+            (place + self.ahead).prefetch()
             vectors.append(reaches[which].load(place))
         for j, vector in enumerate(code.transpose(vectors, self.run)):
             (self.target + (column + j) * LINE).store(vector)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from math import prod
 from typing import Any
 
 from convbench.algorithms.base import Plan
@@ -21,7 +22,7 @@ from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.product import BLOCK, LINE, panel_address
 from convbench.vector.target import host
-from convbench.vector.team import TICKETS, runner
+from convbench.vector.team import KERNEL, runner, tickets
 
 
 def odd_lines(count: int) -> int:
@@ -65,7 +66,7 @@ def sizes(
         "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
         "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows,
-        "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips,
+        "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "v_bytes": (1 if blocks.private else s.groups) * plane_bytes * tile.planes,
         "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
@@ -86,23 +87,26 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     values = sizes(problem, device, tile, rows, columns, blocks, side)
     v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
     scratch = device.empty((device.threads * values["scratch_bytes"] // 4,), "float32")
-    counters = xp.zeros((1 if blocks.private else 2 * values["blocks"]) * TICKETS // 8, xp.int64)
+    counters = xp.zeros((1 if blocks.private else 2 * values["blocks"]) * values["tickets"] // 8, xp.int64)
     out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
     apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     values |= {"v": v.ctypes.data, "scratch": scratch.ctypes.data, "counters": counters.ctypes.data}
-    values["product"] = panel_address(side)
     arguments = xp.array([values.get(name, 0) for name in FIELDS], xp.int64)
     where = {name: i for i, name in enumerate(FIELDS)}
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
     u_bytes = s.groups * values["panels"] * tile.planes * values["depth"] * LINE
-    # Where V is written in whole lines, and the filters fill the caches while they pass, V goes past the caches.
-    streams = host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
+    # Filters that fill the caches while they pass would drive V out: they are kept out, or else V goes past the caches
+    # (where a vector is a whole line).
+    bars = host().bars_passers
+    once = bars and u_bytes + v.nbytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
+    streams = not bars and host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
+    arguments[where["product"]] = panel_address(side, once)
 
     def kernel(clocked: bool) -> Any:
-        address = address_of("pi", convolve, tile, side, lanes, blocks.private, streams, clocked)
+        address = address_of(KERNEL, convolve, tile, side, lanes, blocks.private, streams, clocked)
         return runner(address, device.threads)
 
     call = kernel(clocked=False)

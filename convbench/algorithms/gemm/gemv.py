@@ -38,7 +38,7 @@ def streaming(problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.gemm import stream
     from convbench.vector.build import address_of
     from convbench.vector.product import BLOCK, LINE
-    from convbench.vector.team import TICKETS, runner
+    from convbench.vector.team import KERNEL, runner, tickets
 
     s, xp = problem.shape, device.xp
     depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
@@ -53,7 +53,7 @@ def streaming(problem: Problem, device: Device) -> Plan:
     images = -(-s.n // blocks)
     packed = device.empty((s.groups * chunks * s.n * stream.PITCH // 4,), "float32")
     sums = device.empty((device.threads, shared * images * BLOCK), "float32")
-    counters = xp.zeros(2 * TICKETS // 8, xp.int64)
+    counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
         "packed": packed.ctypes.data, "sums": sums.ctypes.data, "counters": counters.ctypes.data,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
@@ -61,10 +61,10 @@ def streaming(problem: Problem, device: Device) -> Plan:
         "chunks": chunks, "panels": panels, "panel_bytes": filled * LINE,
         "shared_panels": shared, "shares": -(-panels // shared),
         "block_images": images, "blocks": -(-s.n // images),
-        "sums_bytes": sums.strides[0],
+        "sums_bytes": sums.strides[0], "tickets": tickets(device.threads),
     }  # fmt: skip
     arguments = xp.array([values.get(name, 0) for name in stream.FIELDS], xp.int64)
-    call = runner(address_of("pi", stream.stream, s.n if together > 1 else 0), device.threads)
+    call = runner(address_of(KERNEL, stream.stream, s.n if together > 1 else 0), device.threads)
 
     def prepare(w: Any) -> Any:
         u = device.empty((s.groups, panels, filled, BLOCK), "float32")

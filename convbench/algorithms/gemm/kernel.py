@@ -15,7 +15,7 @@ from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Number, Pointer
 from convbench.vector.product import BLOCK
 from convbench.vector.taps import clear, columns_of
-from convbench.vector.team import Fields, shared_out
+from convbench.vector.team import Fields, Team, shared_out
 
 FIELDS = (
     "x", "y", "w", "scratch", "counters", "table", "clocks",  # addresses
@@ -49,12 +49,12 @@ class _Panel:
 
 def convolve(program: Program, code: Code, phases: tuple[int, ...], step: int, blocks: int, clocked: bool) -> None:
     """The kernel. phases: of the stride (step), those which taps meet."""
-    place, thread = code.arguments
+    place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     scratch = f.pointer("scratch") + thread * f.scratch_bytes
     a, m = scratch + f.a_at, scratch + f.m_at
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    with shared_out(code, f.pointer("counters"), f.items, wait=False) as item:
+    with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
         panel = _Panel(code, f, item)
         with clock.phase(1):
             for i in code.range(panel.panels * blocks):

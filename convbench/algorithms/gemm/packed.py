@@ -17,6 +17,7 @@ from convbench.vector.build import address_of
 from convbench.vector.product import BLOCK, LINE
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
+from convbench.vector.team import KERNEL
 
 CHUNK_TAPS = 128  # rows of A, and numbers that are summed before their sum joins the others
 CACHE_PART = 0.5  # of the second-level cache, for A and M
@@ -121,7 +122,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     }  # fmt: skip
     return plan_of(
         device, FIELDS, values | buffers, PHASES,
-        lambda clocked: address_of("pi", convolve, phases, s.stride[1], chosen.blocks, clocked, target=target),
+        lambda clocked: address_of(KERNEL, convolve, phases, s.stride[1], chosen.blocks, clocked, target=target),
         (scratch, table), partial(pack, xp, device, s, chosen.blocks),
         f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time",
         2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,

@@ -16,7 +16,7 @@ from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.product import BLOCK, LINE, most_rows
 from convbench.vector.target import Target
-from convbench.vector.team import TICKETS, Fields, shared_out
+from convbench.vector.team import Fields, Team, shared_out
 
 DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; errors grow with the root of it
 UNIT = 16  # the depth is filled up to a multiple of this, with zeros
@@ -31,7 +31,7 @@ FIELDS = (
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes",
     "shared_panels", "shares",  # panels that share a chunk of X; parts the panels come in
     "block_images", "blocks",  # images of a block; blocks
-    "sums_bytes",
+    "sums_bytes", "tickets",
 )  # fmt: skip
 
 
@@ -86,12 +86,12 @@ def multiply(program: Program, code: Code, rows: int, panels: int, ways: int) ->
 
 def stream(program: Program, code: Code, rows: int) -> None:
     """The kernel: X into chunks, then the products. rows: all images, where panels are multiplied together, else 0."""
-    place, thread = code.arguments
+    place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    counters = f.pointer("counters")
-    with shared_out(code, counters, f.groups * f.chunks) as item:
+    counters, team = f.pointer("counters"), Team(thread, threads)
+    with shared_out(code, counters, f.groups * f.chunks, team) as item:
         pack(code, f, item)
-    with shared_out(code, counters + TICKETS, f.groups * f.shares * f.blocks, wait=False) as item:
+    with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
         finish(program, code, rows, f, item, f.pointer("sums") + thread * f.sums_bytes)
 
 

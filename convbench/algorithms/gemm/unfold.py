@@ -12,7 +12,7 @@ from convbench.shapes import ConvShape
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code
 from convbench.vector.target import Target
-from convbench.vector.team import Fields, runner
+from convbench.vector.team import KERNEL, Fields, runner
 
 FIELDS = (
     "x", "matrix", "first", "last", "table",
@@ -23,7 +23,7 @@ TAP_BYTES = 24  # of an entry of the table: bytes from x to the tap's plane, its
 
 def stretch(program: Program, code: Code, step: int) -> None:
     """Rows first .. last - 1 of the matrix; nothing is written beyond them, so that threads can share one."""
-    place, _ = code.arguments
+    place, *_ = code.arguments
     f = Fields(code, place, FIELDS)
     vectors = (f.columns + (code.lanes - 1)) // code.lanes * code.lanes  # numbers that a row in full vectors writes
     whole = f.rows * f.columns - vectors
@@ -60,7 +60,7 @@ def stretcher(s: ConvShape, device: Device, target: Target | None = None) -> Str
         "rows": s.p, "columns": s.q,
     }  # fmt: skip
     arguments = xp.array([[values.get(name, 0) for name in FIELDS]] * device.threads, xp.int64)
-    call = runner(address_of("pi", stretch, s.stride[1], target=target), 1)
+    call = runner(address_of(KERNEL, stretch, s.stride[1], target=target), 1)
 
     def write(x: Any, matrix: Any, first: int, last: int, thread: int, held: Any = table) -> None:
         arguments[thread, :4] = x.ctypes.data, matrix.ctypes.data, first, last
