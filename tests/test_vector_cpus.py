@@ -66,8 +66,8 @@ def test_sums_stay_in_registers(name: str) -> None:
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)
-    for count, panels in ((1, 4), (most_rows(target, 1), 1)):
-        (loop,) = loops(target, "ppipipi", multiply, count, panels, 1)
+    for count, panels, near in ((1, 4, True), (most_rows(target, target.panels), target.panels, False)):
+        (loop,) = loops(target, "ppipiipi", multiply, count, panels, 1, near)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
 
 

@@ -52,7 +52,8 @@ def streaming(problem: Problem, device: Device) -> Plan:
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
     packed = device.empty((s.groups * chunks * s.n * stream.PITCH // 4,), "float32")
-    sums = device.empty((device.threads, shared * images * BLOCK), "float32")
+    beside = 1 if together > 1 else host().panels
+    sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
         "packed": packed.ctypes.data, "sums": sums.ctypes.data, "counters": counters.ctypes.data,

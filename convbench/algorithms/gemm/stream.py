@@ -4,8 +4,8 @@
 
 A fully connected layer's filters are read from memory, and there are few images to use them for. Where all images' sums
 leave registers free, some panels are multiplied together: a core reads several streams faster than one. Else, while
-one chunk of a panel is multiplied, the next one is asked for, evenly spread over the time that takes, and several
-panels share a chunk of X. Sums are kept in registers for a chunk and then join C.
+one chunk of a panel (or two side by side, Target.panels) is multiplied, the next one is asked for, evenly spread over
+the time that takes, and several panels share a chunk of X. Sums are kept in registers for a chunk and then join C.
 """
 
 from __future__ import annotations
@@ -51,25 +51,23 @@ def ways_of(target: Target, images: int) -> int:
     return 1 if panels == 1 else next(n for n in (1, 2, 4, 8) if n * chains >= CHAINS)
 
 
-def multiply(program: Program, code: Code, rows: int, panels: int, ways: int) -> None:
+def multiply(program: Program, code: Code, rows: int, panels: int, ways: int, near: bool) -> None:
     """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of UNIT.
 
-    Arguments: A, its rows PITCH bytes apart, B, bytes from panel to panel, C, depth, and what to prefetch where there
-    is one panel: the first address, and bytes for each k.
+    Arguments: A, its rows PITCH bytes apart, B, bytes from panel to panel, C, bytes from panel to panel, depth. Near:
+    what follows in each panel is prefetched; else so many bytes for each k from an address on, and of the panels that
+    lie beside it as B's do: the last two arguments.
     """
-    a, b, panel_bytes, c, depth, ahead, step = code.arguments
+    a, b, beside_b, c, beside_c, depth, ahead, step = code.arguments
     each = BLOCK // code.lanes
     vectors = [(panel, j * code.bytes) for panel in range(panels) for j in range(each)]
     sums = [[[code.variable(0.0) for _ in vectors] for _ in range(rows)] for _ in range(ways)]
-    streams = [b + panel_bytes * panel for panel in range(panels)]
+    streams = [b + beside_b * panel for panel in range(panels)]
     for start in code.range(0, depth, ways):
         for way in range(ways):
             k = start + way
-            if panels == 1:
-                (ahead + k * step).prefetch()
-            else:
-                for place in streams:
-                    (place + k * LINE + NEAR).prefetch()
+            for panel, place in enumerate(streams):
+                (place + k * LINE + NEAR if near else ahead + (beside_b * panel + k * step)).prefetch()
             weights = [(streams[panel] + k * LINE + byte).load() for panel, byte in vectors]
             for r in range(rows):
                 number = (a + k * 4 + r * PITCH).broadcast()
@@ -77,7 +75,7 @@ def multiply(program: Program, code: Code, rows: int, panels: int, ways: int) ->
                     each_sum.add(number * weight)
     for r in range(rows):
         for i, (panel, byte) in enumerate(vectors):
-            place = c + ((panel * rows + r) * LINE + byte)
+            place = c + (beside_c * panel + (r * LINE + byte))
             total = sums[0][r][i].get()
             for way in range(1, ways):
                 total = total + sums[way][r][i].get()
@@ -119,7 +117,8 @@ def finish(program: Program, code: Code, rows: int, f: Fields, item: Index, sums
     first_panel = item // f.blocks % f.shares * f.shared_panels
     panels = code.least(f.shared_panels, f.panels - first_panel)
     weights = f.pointer("u") + (group * f.panels + first_panel) * f.panel_bytes
-    for line in code.range(panels * images):
+    side = 1 if rows else program.target.panels
+    for line in code.range((panels + (side - 1)) // side * side * images):
         for j in range(BLOCK // code.lanes):
             (sums + (line * LINE + j * code.bytes)).store(code.vector(0.0))
     for chunk in code.range(f.chunks):
@@ -138,9 +137,9 @@ def finish(program: Program, code: Code, rows: int, f: Fields, item: Index, sums
 Matrices = tuple[Pointer, Pointer, Pointer]  # A, B, C
 
 
-def micro_kernel(program: Program, rows: int, panels: int, ways: int = 1) -> Any:
+def micro_kernel(program: Program, rows: int, panels: int, ways: int, near: bool) -> Any:
     """The function that `multiply` writes."""
-    return program.function("ppipipi", multiply, rows, panels, ways)
+    return program.function("ppipiipi", multiply, rows, panels, ways, near)
 
 
 def panels_together(
@@ -154,28 +153,34 @@ def panels_together(
             for number in cases:
                 here = b + panel * f.panel_bytes
                 code.call(
-                    micro_kernel(program, rows, number, ways), a, here, f.panel_bytes, c + panel * (rows * LINE), depth,
-                    here + NEAR, LINE,
+                    micro_kernel(program, rows, number, ways, True), a, here, f.panel_bytes,
+                    c + panel * (rows * LINE), rows * LINE, depth, here, 0,
                 )  # fmt: skip
 
 
 def panels_in_turn(
     program: Program, code: Code, f: Fields, matrices: Matrices, rows: Index, panels: Index, depth: Index
 ) -> None:
-    """A block of images, one panel at a time; behind the last one comes the first one's next chunk."""
+    """A block of images, one panel at a time or two; behind the last one comes the first one's next chunk.
+
+    Where the last one has none beside it, its products are made twice, and the second C is left alone.
+    """
     a, b, c = matrices
-    for panel in code.range(panels):
-        ahead = b + code.choose(panel + 1 < panels, (panel + 1) * f.panel_bytes, DEPTH * LINE)
+    side = program.target.panels
+    for panel in code.range(0, panels, side):
+        ahead = b + code.choose(panel + side < panels, (panel + side) * f.panel_bytes, DEPTH * LINE)
         here = (a, b + panel * f.panel_bytes, c + panel * rows * LINE)
-        parts_of_rows(program, code, f, here, rows, depth, ahead)
+        beside = (code.least(panels - panel, side) - 1) * f.panel_bytes
+        parts_of_rows(program, code, here, beside, rows, depth, ahead)
 
 
 def parts_of_rows(
-    program: Program, code: Code, f: Fields, matrices: Matrices, rows: Index, depth: Index, ahead: Pointer
+    program: Program, code: Code, matrices: Matrices, beside: Index, rows: Index, depth: Index, ahead: Pointer
 ) -> None:
-    """One panel, the rows in parts that differ by one at most."""
+    """Panels side by side, the rows in parts that differ by one at most."""
     a, b, c = matrices
-    most = most_rows(program.target, 1)
+    side = program.target.panels
+    most = most_rows(program.target, side)
     parts = (rows + (most - 1)) // most
     least, longer = rows // parts, rows % parts
     step = (
@@ -187,8 +192,8 @@ def parts_of_rows(
         with code.cases(count, range(1, most + 1)) as cases:
             for number in cases:
                 code.call(
-                    micro_kernel(program, number, 1), a + first * PITCH, b, f.panel_bytes, c + first * LINE, depth,
-                    ahead + part * step * depth, step,
+                    micro_kernel(program, number, side, 1, False), a + first * PITCH, b, beside, c + first * LINE,
+                    rows * LINE, depth, ahead + part * step * depth, step,
                 )  # fmt: skip
 
 
