@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,7 +12,7 @@ from convbench.shapes import ConvShape
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.product import BLOCK
 from convbench.vector.target import Target
-from convbench.vector.team import runner, tickets
+from convbench.vector.team import Arguments, runner, tickets
 
 
 def blocks_together(target: Target, filters: int) -> int:
@@ -35,38 +34,32 @@ def pack(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any) -> Any:
 
 
 def plan_of(
-    device: Device, fields: Sequence[str], values: Mapping[str, int], names: Sequence[str],
-    address: Callable[[bool], int], held: Sequence[Any], prepare: Callable[[Any], Any], note: str, flops: int,
+    device: Device, fields: Sequence[str], values: Mapping[str, Any], names: Sequence[str],
+    address: Callable[[bool], int], prepare: Callable[[Any], Any], note: str, flops: int,
 ) -> Plan:  # fmt: skip
     """A plan that calls a kernel with one round of sharing out.
 
-    fields are the kernel's arguments in order and values those that stay (0 where not named); x, w, y, counters and
-    clocks are set here. address(clocked) is the compiled kernel, names its phases, held the arrays it has addresses of.
+    fields are the kernel's arguments in order, values those that stay, numbers or arrays (0 where not named); x, w, y,
+    counters and clocks are set here. address(clocked) is the compiled kernel, names its phases.
     """
     xp = device.xp
-    assert set(values) <= set(fields), set(values) - set(fields)
     counters = xp.zeros(tickets(device.threads) // 8, xp.int64)
     clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
-    arguments = xp.array([values.get(name, 0) for name in fields], xp.int64)
-    where = {name: i for i, name in enumerate(fields)}
-    arguments[where["counters"]], arguments[where["clocks"]] = counters.ctypes.data, clocks.ctypes.data
+    arguments = Arguments(xp, fields, {**values, "counters": counters, "clocks": clocks})
+    workspace = arguments.bytes
     call = runner(address(False), device.threads)
-    kept = (*held, counters, clocks, arguments)  # the kernel has but their addresses: the plan must keep them
+
+    def run(x: Any, w: Any, y: Any, call: Callable[[int], None] = call) -> None:
+        counters[...] = 0
+        for name, array in (("x", x), ("w", w), ("y", y)):
+            arguments.point(name, array)
+        call(arguments.address)
 
     def phases(x: Any, w: Any, y: Any) -> Mapping[str, float]:
         clocked = runner(address(True), device.threads)
         clocks[...] = 0
         begin = device.now()
-        _run(kept, clocked, where, x, w, y)
+        run(x, w, y, clocked)
         return shares(clocks, names, device.now() - begin)
 
-    workspace = sum(array.nbytes for array in kept)
-    return Plan(partial(_run, kept, call, where), prepare, workspace, note, flops, phases)
-
-
-def _run(kept: Sequence[Any], call: Callable[[int], None], where: Mapping[str, int], x: Any, w: Any, y: Any) -> None:
-    counters, arguments = kept[-3], kept[-1]
-    counters[...] = 0
-    for name, array in (("x", x), ("w", w), ("y", y)):
-        arguments[where[name]] = array.ctypes.data
-    call(arguments.ctypes.data)
+    return Plan(run, prepare, workspace, note, flops, phases)

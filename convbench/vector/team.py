@@ -9,7 +9,7 @@ really are, or when they come.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -73,6 +73,34 @@ class Fields:
     def pointer(self, name: str) -> Pointer:
         """A field as an address."""
         return self._place.integer_as_pointer(self._values[name])
+
+
+class Arguments:
+    """What a kernel's Fields hold: numbers, and addresses of arrays, which live as long as this."""
+
+    def __init__(self, xp: Any, names: Sequence[str], values: Mapping[str, Any]) -> None:
+        """values by name, whole numbers or arrays; 0 where not named."""
+        assert set(values) <= set(names), set(values) - set(names)
+        self._where = {name: i for i, name in enumerate(names)}
+        self._arrays: dict[str, Any] = {}
+        self._numbers = xp.zeros(len(names), xp.int64)
+        self.address: int = self._numbers.ctypes.data
+        for name, value in values.items():
+            if isinstance(value, int):
+                self._numbers[self._where[name]] = value
+            else:
+                self.point(name, value)
+
+    @property
+    def bytes(self) -> int:
+        """Of all arrays now pointed to."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def point(self, name: str, array: Any) -> None:
+        """Let a field be an array's address. Asking NumPy for it takes a microsecond, so it is asked once for each."""
+        if self._arrays.get(name) is not array:
+            self._arrays[name] = array
+            self._numbers[self._where[name]] = array.ctypes.data
 
 
 def runner(address: int, threads: int) -> Callable[[int], None]:

@@ -95,8 +95,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     scratch_bytes = -(-(nowhere_at + 4 * chosen.strip_pixels + LINE) // 128) * 128 + LINE
     scratch = device.empty((device.threads * scratch_bytes // 4,), "float32")
     values = {
-        "scratch": scratch.ctypes.data, "rows_table": rows_table.ctypes.data,
-        "columns_table": columns_table.ctypes.data,
+        "scratch": scratch, "rows_table": rows_table, "columns_table": columns_table,
         "items": s.n * s.groups * panels * chosen.strips, "groups": s.groups, "panels": panels,
         "strips": chosen.strips, "panels_first": int(chosen.panels_first),
         "image_bytes": 4 * s.c * s.h * s.w, "group_bytes": 4 * channels * s.h * s.w, "plane_bytes": 4 * s.h * s.w,
@@ -113,7 +112,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     return plan_of(
         device, FIELDS, values, PHASES,
         lambda clocked: address_of(KERNEL, convolve, *parameters, clocked, target=target),
-        (scratch, rows_table, columns_table), partial(pack, xp, device, s, chosen.blocks), _note(s, chosen),
+        partial(pack, xp, device, s, chosen.blocks), _note(s, chosen),
         s.flops_true // s.k * s.groups * panels * chosen.blocks * BLOCK,
     )  # fmt: skip
 

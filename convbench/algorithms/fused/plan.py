@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -22,7 +21,7 @@ from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.product import BLOCK, LINE, panel_address
 from convbench.vector.target import host
-from convbench.vector.team import KERNEL, runner, tickets
+from convbench.vector.team import KERNEL, Arguments, runner, tickets
 
 
 def odd_lines(count: int) -> int:
@@ -92,9 +91,6 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
     apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
-    values |= {"v": v.ctypes.data, "scratch": scratch.ctypes.data, "counters": counters.ctypes.data}
-    arguments = xp.array([values.get(name, 0) for name in FIELDS], xp.int64)
-    where = {name: i for i, name in enumerate(FIELDS)}
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
     u_bytes = s.groups * values["panels"] * tile.planes * values["depth"] * LINE
@@ -103,7 +99,8 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     bars = host().bars_passers
     once = bars and u_bytes + v.nbytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
     streams = not bars and host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
-    arguments[where["product"]] = panel_address(side, once)
+    held = {"v": v, "scratch": scratch, "counters": counters}
+    arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, once)})
 
     def kernel(clocked: bool) -> Any:
         address = address_of(KERNEL, convolve, tile, side, lanes, blocks.private, streams, clocked)
@@ -115,30 +112,28 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
         return transform_filters(device, w, problem, tile, rows, columns)
 
     def run(x: Any, u: Any, y: Any, call: Any = call) -> None:
-        arguments[where["x"]], arguments[where["u"]] = x.ctypes.data, u.ctypes.data
+        arguments.point("x", x)
+        arguments.point("u", u)
         for psi, table in zip(out_phases, tables, strict=True):
             counters[...] = 0
             out = unit_y if apart else y
-            arguments[where["y"]], arguments[where["table"]] = out.ctypes.data, table.ctypes.data
-            call(arguments.ctypes.data)
+            arguments.point("y", out)
+            arguments.point("table", table)
+            call(arguments.address)
             if apart:
                 put_phase(y, unit_y, rows, columns, psi)
 
     def phases(x: Any, u: Any, y: Any) -> Mapping[str, float]:
         clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
-        arguments[where["clocks"]] = clocks.ctypes.data
+        arguments.point("clocks", clocks)
         clocked = kernel(clocked=True)
         begin = device.now()
         run(x, u, y, clocked)
         return shares(clocks, PHASES, device.now() - begin)
 
     flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values["depth"], values["filters"])
-    held = (v, scratch, counters, unit_y, *tables)  # the kernel has but their addresses: the plan must keep them
-    return Plan(partial(_keeping, held, run), prepare, sum(array.nbytes for array in held), note, flops, phases)
-
-
-def _keeping(held: Any, run: Any, x: Any, u: Any, y: Any) -> None:
-    run(x, u, y)
+    workspace = sum(array.nbytes for array in (*held.values(), unit_y, *tables))
+    return Plan(run, prepare, workspace, note, flops, phases)
 
 
 def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters: int) -> int:

@@ -7,7 +7,6 @@ decides between gemv.cu, split.cu and cuBLAS (split.py).
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
@@ -38,7 +37,7 @@ def streaming(problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.gemm import stream
     from convbench.vector.build import address_of
     from convbench.vector.product import BLOCK, LINE
-    from convbench.vector.team import KERNEL, runner, tickets
+    from convbench.vector.team import KERNEL, Arguments, runner, tickets
 
     s, xp = problem.shape, device.xp
     depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
@@ -56,7 +55,7 @@ def streaming(problem: Problem, device: Device) -> Plan:
     sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
-        "packed": packed.ctypes.data, "sums": sums.ctypes.data, "counters": counters.ctypes.data,
+        "packed": packed, "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
         "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
         "chunks": chunks, "panels": panels, "panel_bytes": filled * LINE,
@@ -64,7 +63,8 @@ def streaming(problem: Problem, device: Device) -> Plan:
         "block_images": images, "blocks": -(-s.n // images),
         "sums_bytes": sums.strides[0], "tickets": tickets(device.threads),
     }  # fmt: skip
-    arguments = xp.array([values.get(name, 0) for name in stream.FIELDS], xp.int64)
+    arguments = Arguments(xp, stream.FIELDS, values)
+    workspace = arguments.bytes
     call = runner(address_of(KERNEL, stream.stream, s.n if together > 1 else 0), device.threads)
 
     def prepare(w: Any) -> Any:
@@ -81,15 +81,14 @@ def streaming(problem: Problem, device: Device) -> Plan:
         device.parallel(one, s.groups * panels)
         return u
 
-    def run(held: Any, x: Any, u: Any, y: Any) -> None:
-        arguments[:3] = x.ctypes.data, y.ctypes.data, u.ctypes.data
+    def run(x: Any, u: Any, y: Any) -> None:
+        for name, array in (("x", x), ("u", u), ("y", y)):
+            arguments.point(name, array)
         counters[...] = 0
-        call(arguments.ctypes.data)
+        call(arguments.address)
 
-    # The kernel has but the addresses of these: the plan must keep them.
-    held = (packed, sums, counters)
     return Plan(
-        partial(run, held), prepare, sum(array.nbytes for array in held), "weights packed in panels of 16 filters",
+        run, prepare, workspace, "weights packed in panels of 16 filters",
         2 * s.n * s.groups * panels * BLOCK * filled,
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     strips, parts = -(-s.p // chosen.rows), -(-s.q // chosen.columns)
     shares, width = -(-chosen.panels // chosen.share), chosen.blocks * BLOCK
     values = {
-        "scratch": scratch.ctypes.data, "table": table.ctypes.data,
+        "scratch": scratch, "table": table,
         "items": s.n * s.groups * strips * parts * shares, "groups": s.groups,
         "shares": shares, "share_panels": chosen.share, "panels": chosen.panels,
         "strips": strips, "parts": parts, "strip_rows": chosen.rows, "part_columns": chosen.columns,
@@ -123,7 +123,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     return plan_of(
         device, FIELDS, values | buffers, PHASES,
         lambda clocked: address_of(KERNEL, convolve, phases, s.stride[1], chosen.blocks, clocked, target=target),
-        (scratch, table), partial(pack, xp, device, s, chosen.blocks),
+        partial(pack, xp, device, s, chosen.blocks),
         f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time",
         2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,
     )  # fmt: skip
