@@ -3,11 +3,13 @@
 A block's tiles go through the engine together. Of M (the products of all points along y at one point along x), of T
 (those of all points along x, inverted along y) and of V's plane at work, parts of a core's own cache are filled; of V
 as a whole, a part of the cache all cores share. Where V of one group of a block that is still large enough for the
-products fits a core's own cache, each thread gets blocks of its own, and nobody waits for anybody.
+products fits a core's own cache, and such blocks can be dealt out evenly, each thread gets blocks of its own: nobody
+waits for anybody, and what one core has written no other reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from convbench.algorithms.fused.stages import Tile
@@ -18,6 +20,7 @@ M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at mo
 V_PART = 0.375  # of the shared one
 PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay
+EVEN = 1.15  # the work of the busiest thread, over an even share, where threads have blocks of their own
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,30 @@ class Blocks:
 def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     """The rule above."""
     own = int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes)
-    tiles = work.images * work.rows * work.tiles
-    if (own >= LEAST_ROWS and tiles * work.groups >= own * caches.threads) or (
-        own >= tiles and work.groups % caches.threads == 0
-    ):
-        return _blocks(work, min(own, most_tiles(tile, work, caches)), True)
-    return _blocks(work, most_tiles(tile, work, caches), False)
+    most = most_tiles(tile, work, caches)
+    return max(_private(work, min(own, most), caches.threads), key=_tiles, default=_shared(work, most))
+
+
+def _tiles(blocks: Blocks) -> int:
+    return blocks.images * blocks.tile_rows
+
+
+def _private(work: Work, most: int, threads: int) -> Iterator[Blocks]:
+    """Cuts into threads' own blocks of at most so many tiles, which pay and keep all threads about equally busy."""
+    for images in range(1, min(work.images, most // (work.rows * work.tiles)) + 1):
+        yield from _if_it_pays(work, Blocks(images, work.rows, True), threads)
+    for rows in range(1, min(work.rows - 1, most // work.tiles) + 1):
+        yield from _if_it_pays(work, Blocks(1, rows, True), threads)
+
+
+def _if_it_pays(work: Work, blocks: Blocks, threads: int) -> Iterator[Blocks]:
+    is_all = (blocks.images, blocks.tile_rows) == (work.images, work.rows)  # a shared block would not be larger
+    if _tiles(blocks) * work.tiles < LEAST_ROWS and not is_all:
+        return
+    parts = ceil_div(work.images, blocks.images) * ceil_div(work.rows, blocks.tile_rows) * work.groups
+    fullest = ceil_div(parts, threads) * _tiles(blocks)
+    if fullest * threads <= EVEN * work.images * work.rows * work.groups:
+        yield blocks
 
 
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
@@ -73,10 +94,10 @@ def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
     return max(1, min(int(room) // each for room, each in limits))
 
 
-def _blocks(work: Work, most: int, private: bool) -> Blocks:
+def _shared(work: Work, most: int) -> Blocks:
     """Whole images where one fits, in equal parts, else equal strips of an image."""
     if work.rows * work.tiles <= most:
         images = ceil_div(work.images, ceil_div(work.images, most // (work.rows * work.tiles)))
-        return Blocks(images, work.rows, private)
+        return Blocks(images, work.rows, False)
     strip = max(1, most // work.tiles)
-    return Blocks(1, ceil_div(work.rows, ceil_div(work.rows, strip)), private)
+    return Blocks(1, ceil_div(work.rows, ceil_div(work.rows, strip)), False)
