@@ -181,9 +181,14 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
     """
     first, second, firsts, seconds, rows, columns, room, output, channel, channels, nowhere, past = code.arguments
     y, x = tile.y, tile.x
+    every = max(1, BLOCK // x.outputs)  # tiles whose pixels fill about a cache line of each channel
     for i in code.range(rows):
         for source, tiles, before in ((first, firsts, 0), (second, seconds, firsts)):
             for t in code.range(tiles):
+                with code.when(code.builder.and_((t % every).is_equal(0), past.is_equal(0))):
+                    first_pixel = i * columns + (t + before) * x.outputs
+                    for c in range(BLOCK):
+                        (output + (channel * c + first_pixel * 4)).prefetch(write=True)
                 for part in code.range(BLOCK // code.lanes):
                     line = source + (t * y.outputs + i) * (tile.columns * LINE) + part * code.bytes
                     values: list[Real] = [(line + k * LINE).load() for k in range(tile.columns)]
