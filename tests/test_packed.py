@@ -102,7 +102,7 @@ def test_random_shapes_in_any_cut(name: str, shape: ConvShape, cache_bytes: int,
     device.core_cache_bytes = cache_bytes
     with pytest.MonkeyPatch.context() as patch:
         if cache_bytes == 1:
-            patch.setattr(direct, "STRIP_BYTES", 1)
+            patch.setattr(direct, "STRIP_PART", 0)
             patch.setattr(MODULES[name], "CHUNK_TAPS", 1)
         algorithm, problem = variant(MODULES[name].packed), Problem(shape)
         assert_right(algorithm, problem, *run_guarded(algorithm, problem, device))
@@ -174,7 +174,7 @@ def test_padding_is_not_multiplied() -> None:
 
 def test_filters_that_fill_up_a_block_are_executed() -> None:
     problem = Problem(parse_shape("n1c3h9w9k20r3s3"))
-    blocks = panel.cut_up(problem.shape, host(), 1 << 19).blocks
+    blocks = panel.cut_up(problem.shape, host(), 1 << 19, 2).blocks
     executed = -(-20 // (16 * blocks)) * 16 * blocks
     for module in MODULES.values():
         assert module.packed(problem, Cpu(1)).flops * 20 == problem.shape.flops * executed

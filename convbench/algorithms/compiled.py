@@ -14,6 +14,8 @@ from convbench.vector.product import BLOCK
 from convbench.vector.target import Target
 from convbench.vector.team import Arguments, runner, tickets
 
+ITEMS_EACH = 4  # that a thread gets at least, where there are so many, so that all end at about the same time
+
 
 def blocks_together(target: Target, filters: int) -> int:
     """Blocks of 16 filters whose sums share a pixel's load: two where one is a single vector, if there are so many."""

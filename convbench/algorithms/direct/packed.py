@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from convbench.algorithms.base import Plan
-from convbench.algorithms.compiled import blocks_together, pack, plan_of
+from convbench.algorithms.compiled import ITEMS_EACH, blocks_together, pack, plan_of
 from convbench.algorithms.direct.kernel import FIELDS, PHASES, convolve
 from convbench.algorithms.direct.rows import Axis, cut
 from convbench.algorithms.fused.lines import past_caches
@@ -25,7 +25,7 @@ from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 
-STRIP_BYTES = 12 << 10  # of M of 16 filters: beside a chunk's filters, in a first-level cache of 32 KB
+STRIP_PART = 0.125  # of the second-level cache, for M of 16 filters: long runs of y, which memory takes best
 CHUNK_TAPS = 160  # numbers that are summed before their sum joins the others, and what of the filters is in that cache
 FILTERS_PART = 0.5  # of the second-level cache, for a group's filters to stay while strips go by
 
@@ -48,12 +48,14 @@ class Cut:
         return self.strip_rows * self.row_pixels
 
 
-def cut_up(s: ConvShape, target: Target, core_cache: int) -> Cut:
-    """The stated rule, by STRIP_BYTES, CHUNK_TAPS and FILTERS_PART."""
+def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int) -> Cut:
+    """The stated rule, by STRIP_PART, CHUNK_TAPS, FILTERS_PART and ITEMS_EACH."""
     filters, taps = s.k // s.groups, s.r * s.s
     blocks = blocks_together(target, filters)
     pointwise = taps == 1 and s.stride == (1, 1) and s.pad == (0, 0)
-    most = max(1, STRIP_BYTES // LINE)
+    others = s.n * s.groups * -(-filters // (blocks * BLOCK))  # what there is to share out beside strips
+    strips = -(-ITEMS_EACH * threads // others)
+    most = max(1, min(int(STRIP_PART * core_cache) // LINE, -(-s.p * s.q // strips)))
     chunk = max(1, CHUNK_TAPS // taps)
     chunk = -(-(s.c // s.groups) // -(-(s.c // s.groups) // chunk))
     filter_bytes = 4 * s.c // s.groups * taps * -(-filters // BLOCK) * BLOCK
@@ -84,7 +86,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     """A plan for float32 on the CPU."""
     s, xp = problem.shape, device.xp
     target = target or host()
-    chosen = cut_up(s, target, device.core_cache_bytes)
+    chosen = cut_up(s, target, device.core_cache_bytes, device.threads)
     line, filters, channels = chosen.blocks * LINE, s.k // s.groups, s.c // s.groups
     panels = -(-filters // (chosen.blocks * BLOCK))
     rows = Axis(s.h, s.p, s.r, s.stride[0], s.pad[0], s.dilation[0])

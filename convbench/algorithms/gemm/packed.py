@@ -7,7 +7,7 @@ from functools import partial
 from math import gcd
 
 from convbench.algorithms.base import Plan
-from convbench.algorithms.compiled import blocks_together, pack, plan_of
+from convbench.algorithms.compiled import ITEMS_EACH, blocks_together, pack, plan_of
 from convbench.algorithms.fused.lines import past_caches
 from convbench.algorithms.gemm.kernel import FIELDS, PHASES, convolve
 from convbench.devices.base import Device
@@ -47,8 +47,8 @@ def even_parts(count: int, most: int) -> int:
     return -(-count // -(-count // max(1, most)))
 
 
-def cut_up(s: ConvShape, target: Target, core_cache: int) -> Cut:
-    """The stated rule, by CHUNK_TAPS, CACHE_PART and MOST_FILTERS."""
+def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int) -> Cut:
+    """The stated rule, by CHUNK_TAPS, CACHE_PART, MOST_FILTERS and ITEMS_EACH."""
     if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
         s = ConvShape(s.n, s.c, 1, s.h * s.w, s.k, 1, 1, groups=s.groups)
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
@@ -58,6 +58,8 @@ def cut_up(s: ConvShape, target: Target, core_cache: int) -> Cut:
     chunk = even_parts(channels, CHUNK_TAPS // taps)
     most = max(1, int(CACHE_PART * core_cache) // (4 * (share * blocks * BLOCK + chunk * taps)))
     step = most_pixels(target, blocks)
+    wanted = -(-ITEMS_EACH * threads // (s.n * s.groups * -(-panels // share)))
+    most = min(most, -(-s.p * s.q // wanted))
     if s.q <= most:
         return Cut(s, blocks, even_parts(s.p, most // s.q), s.q, chunk, panels, share)
     columns = even_parts(s.q, most)
@@ -99,7 +101,7 @@ def layout(chosen: Cut) -> tuple[dict[str, int], list[int], tuple[int, ...]]:
 def packed(problem: Problem, device: Device, target: Target | None = None) -> Plan:
     """A plan for float32 on the CPU."""
     target = target or host()
-    chosen = cut_up(problem.shape, target, device.core_cache_bytes)
+    chosen = cut_up(problem.shape, target, device.core_cache_bytes, device.threads)
     s, xp = chosen.shape, device.xp
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
     buffers, offsets, phases = layout(chosen)
