@@ -13,7 +13,7 @@ import pytest
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Mask
 from convbench.vector.peak import multiply_add_peak
-from convbench.vector.product import BLOCK, PANEL, cut_rows, panel
+from convbench.vector.product import BLOCK, PANEL, Asks, cut_rows, panel
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL, Fields, Team, runner, shared_out, tickets
 
@@ -241,7 +241,9 @@ def any_rows(program: Program, code: Code, panels: int) -> None:
     """A product of rows that are cut on the spot."""
     a, slab, b, c, rows, depth, beside_b, beside_c = code.arguments
     cut = cut_rows(program, code, rows, depth, slab, panels)
-    code.call(program.function(PANEL, panel, panels, False), a, slab, b, c, depth, *cut, a, b, beside_b, beside_c)
+    code.call(
+        program.function(PANEL, panel, panels, Asks(True, False)), a, slab, b, c, depth, *cut, a, b, beside_b, beside_c
+    )
 
 
 @EVERYWHERE

@@ -16,7 +16,7 @@ from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import compiled, optimised
 from convbench.vector.peak import multiply_adds
-from convbench.vector.product import BLOCK, PANEL, most_rows, panel, product
+from convbench.vector.product import BLOCK, PANEL, Asks, most_rows, panel, product
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 
@@ -28,7 +28,7 @@ def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
     for side in (1, 2):
         yield KERNEL, convolve, (Tile(dft, toom), side, (4, 4, False), False, True, True)
-        yield PANEL, panel, (side, side == 2)
+        yield PANEL, panel, (side, Asks(side == 1, side == 2))
     yield KERNEL, stream, (0,)
     yield KERNEL, stream, (1,)
     yield KERNEL, multiply_adds, ()
@@ -62,7 +62,7 @@ def test_sums_stay_in_registers(name: str) -> None:
     target = TARGETS[name]
     for panels in {1, target.panels}:
         rows, each = most_rows(target, panels), BLOCK // target.lanes
-        (loop,) = loops(target, "pippiipipiii", product, rows, panels, target.bars_passers)
+        (loop,) = loops(target, "pippiipipiii", product, rows, panels, Asks(True, target.bars_passers))
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)

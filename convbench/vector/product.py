@@ -19,8 +19,15 @@ BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes, a cache line
 
 
-def product(program: Program, code: Code, rows: int, panels: int, once: bool) -> None:
-    """C = A B, or C += A B, for so many panels of B; once: of the next B, that it passes the caches but once.
+class Asks(NamedTuple):
+    """What a product asks for ahead."""
+
+    for_a: bool  # the next A too: not where it lies in the core's own cache
+    once: bool  # the next B will pass the caches but once
+
+
+def product(program: Program, code: Code, rows: int, panels: int, asks: Asks) -> None:
+    """C = A B, or C += A B, for so many panels of B.
 
     Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, 1 to add to C or 0, what to prefetch by
     the way: two places, each with the bytes it moves on for each k; then the bytes from B, and from C, to the next
@@ -34,10 +41,10 @@ def product(program: Program, code: Code, rows: int, panels: int, once: bool) ->
         numbers = a + first // BLOCK * slab
         for i in code.range(code.least(depth - first, BLOCK)):
             k = first + i
-            for line in (0, LINE):  # A may move on by more than a line
+            for line in range(0, rows * LINE // BLOCK, LINE) if asks.for_a else ():
                 (ahead_a + (k * step_a + line)).prefetch()
             for panel in range(panels):
-                (ahead_b + (k * step_b + next_b * panel)).prefetch(once)
+                (ahead_b + (k * step_b + next_b * panel)).prefetch(asks.once)
             line = b + k * LINE
             vectors = [(line + (next_b * panel + j * code.bytes)).load() for panel, j in halves]
             for r in range(rows):
@@ -56,9 +63,9 @@ def most_rows(target: Target, panels: int) -> int:
     return target.sums // (BLOCK // target.lanes * panels)
 
 
-def product_of(program: Program, rows: int, panels: int, once: bool = False) -> Any:
+def product_of(program: Program, rows: int, panels: int, asks: Asks) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function("pippiipipiii", product, rows, panels, once)
+    return program.function("pippiipipiii", product, rows, panels, asks)
 
 
 class RowCut(NamedTuple):
@@ -88,7 +95,7 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Ind
     )  # fmt: skip
 
 
-def panel(program: Program, code: Code, panels: int, once: bool) -> None:
+def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
     """The same for any number of rows, at least one.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
@@ -107,7 +114,7 @@ def panel(program: Program, code: Code, panels: int, once: bool) -> None:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     code.call(
-                        product_of(program, number, panels, once),
+                        product_of(program, number, panels, asks),
                         source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
                         code.choose(k >= 1, 1, 0),
                         ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b, beside_b, beside_c,
@@ -117,6 +124,6 @@ def panel(program: Program, code: Code, panels: int, once: bool) -> None:
 PANEL = "pippi" + "i" * len(RowCut._fields) + "ppii"  # its arguments
 
 
-def panel_address(panels: int, once: bool) -> int:
+def panel_address(panels: int, asks: Asks) -> int:
     """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
-    return address_of(PANEL, panel, panels, once)
+    return address_of(PANEL, panel, panels, asks)

@@ -19,7 +19,7 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
-from convbench.vector.product import BLOCK, LINE, panel_address
+from convbench.vector.product import BLOCK, LINE, Asks, panel_address
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, runner, tickets
 
@@ -98,9 +98,10 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     # (where a vector is a whole line).
     bars = host().bars_passers
     once = bars and u_bytes + v.nbytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
+    asks = Asks(for_a=not blocks.private, once=once)
     streams = not bars and host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
     held = {"v": v, "scratch": scratch, "counters": counters}
-    arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, once)})
+    arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, asks)})
 
     def kernel(clocked: bool) -> Any:
         address = address_of(KERNEL, convolve, tile, side, lanes, blocks.private, streams, clocked)
