@@ -19,7 +19,9 @@ from convbench.vector.product import LINE
 M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at most
 V_PART = 0.375  # of the shared one
 PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
-LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay
+LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay,
+FEW_ROWS = 8  # or so many, where all filters are at most
+FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
 EVEN = 1.15  # the work of the busiest thread, over an even share, where threads have blocks of their own
 
 
@@ -42,6 +44,7 @@ class Work:
     groups: int
     tile_bytes: int  # of one tile's one point, all channels of a group
     panels: int = 1  # whose products go side by side, each with its M and T
+    filter_bytes: int = 0  # of all points of all filters
 
 
 @dataclass(frozen=True)
@@ -57,29 +60,25 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     """The rule above."""
     own = int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes)
     most = most_tiles(tile, work, caches)
-    return max(_private(work, min(own, most), caches.threads), key=_tiles, default=_shared(work, most))
+    least = FEW_ROWS if work.filter_bytes <= FILTERS_PART * caches.shared else LEAST_ROWS
+    return max(_private(work, least, min(own, most), caches.threads), key=_tiles, default=_shared(work, most))
 
 
 def _tiles(blocks: Blocks) -> int:
     return blocks.images * blocks.tile_rows
 
 
-def _private(work: Work, most: int, threads: int) -> Iterator[Blocks]:
-    """Cuts into threads' own blocks of at most so many tiles, which pay and keep all threads about equally busy."""
-    for images in range(1, min(work.images, most // (work.rows * work.tiles)) + 1):
-        yield from _if_it_pays(work, Blocks(images, work.rows, True), threads)
-    for rows in range(1, min(work.rows - 1, most // work.tiles) + 1):
-        yield from _if_it_pays(work, Blocks(1, rows, True), threads)
-
-
-def _if_it_pays(work: Work, blocks: Blocks, threads: int) -> Iterator[Blocks]:
-    is_all = (blocks.images, blocks.tile_rows) == (work.images, work.rows)  # a shared block would not be larger
-    if _tiles(blocks) * work.tiles < LEAST_ROWS and not is_all:
-        return
-    parts = ceil_div(work.images, blocks.images) * ceil_div(work.rows, blocks.tile_rows) * work.groups
-    fullest = ceil_div(parts, threads) * _tiles(blocks)
-    if fullest * threads <= EVEN * work.images * work.rows * work.groups:
-        yield blocks
+def _private(work: Work, least: int, most: int, threads: int) -> Iterator[Blocks]:
+    """Cuts into threads' own blocks of so many tiles at least and at most, which keep all threads about equally busy."""
+    whole = [Blocks(n, work.rows, True) for n in range(1, min(work.images, most // (work.rows * work.tiles)) + 1)]
+    strips = [Blocks(1, rows, True) for rows in range(1, min(work.rows - 1, most // work.tiles) + 1)]
+    for blocks in whole + strips:
+        is_all = (blocks.images, blocks.tile_rows) == (work.images, work.rows)  # a shared block would not be larger
+        parts = ceil_div(work.images, blocks.images) * ceil_div(work.rows, blocks.tile_rows) * work.groups
+        fullest = ceil_div(parts, threads) * _tiles(blocks) * threads
+        is_even = fullest <= EVEN * work.images * work.rows * work.groups
+        if is_even and (is_all or _tiles(blocks) * work.tiles >= least):
+            yield blocks
 
 
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:

@@ -81,7 +81,8 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     channels = s.c // s.groups * rows.channels * columns.channels
     tile_bytes = ceil_div(channels, BLOCK) * LINE
     side = min(host().panels, ceil_div(s.k // s.groups, BLOCK))
-    work = Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side)
+    u_bytes = s.groups * ceil_div(s.k // s.groups, BLOCK) * tile.planes * channels * LINE
+    work = Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes)
     blocks = cut(tile, work, Caches(device.core_cache_bytes, device.cache_bytes, device.threads))
     values = sizes(problem, device, tile, rows, columns, blocks, side)
     v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
@@ -93,7 +94,6 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    u_bytes = s.groups * values["panels"] * tile.planes * values["depth"] * LINE
     # Filters that fill the caches while they pass would drive V out: they are kept out, or else V goes past the caches
     # (where a vector is a whole line).
     bars = host().bars_passers
