@@ -237,34 +237,36 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
 # The micro-kernels
 
 
+ANY_ROWS = "pippii" + "i" * 6
+
+
 def any_rows(program: Program, code: Code, panels: int) -> None:
-    """A product of rows that are cut on the spot."""
-    a, slab, b, c, rows, depth, beside_b, beside_c = code.arguments
+    """Products of planes whose rows are cut on the spot."""
+    a, slab, b, c, rows, depth, *steps = code.arguments
     cut = cut_rows(program, code, rows, depth, slab, panels)
-    code.call(
-        program.function(PANEL, panel, panels, Asks(True, False)), a, slab, b, c, depth, *cut, a, b, beside_b, beside_c
-    )
+    code.call(program.function(PANEL, panel, panels, Asks(True, False)), a, slab, b, c, depth, *cut, *steps)
 
 
 @EVERYWHERE
 @pytest.mark.parametrize("panels", [1, 2])
-@pytest.mark.parametrize(("rows", "depth"), [(1, 1), (2, 200), (7, 96), (30, 97), (61, 33)])
-def test_products_of_any_size(target: Target, rows: int, depth: int, panels: int) -> None:
-    a, b = floats(-(-depth // BLOCK), rows + 2, BLOCK), floats(2, depth + 3, BLOCK)
-    whole = a[:, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth]
-    c = np.full((2, rows + 1, BLOCK), 5, np.float32)
-    sizes = [4 * BLOCK * (rows + 2), b, c, rows, depth, b[0].nbytes, c[0].nbytes]
-    run(target, "pippiiii", any_rows, [a, *sizes], panels)
-    for i in range(panels):
-        np.testing.assert_allclose(c[i, :rows], whole.astype(float) @ b[i, :depth], rtol=1e-4, atol=1e-4)
-    assert (c[:, rows] == 5).all()
+@pytest.mark.parametrize(("rows", "depth", "planes"), [(1, 1, 1), (2, 200, 3), (7, 96, 1), (30, 97, 2), (61, 33, 1)])
+def test_products_of_any_size(target: Target, rows: int, depth: int, planes: int, panels: int) -> None:
+    a, b = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), floats(2, planes, depth + 3, BLOCK)
+    c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
+    steps = [planes, a[0].nbytes, b[0, 0].nbytes, c[0, 0].nbytes, b[0].nbytes, c[0].nbytes]
+    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), b, c, rows, depth, *steps], panels)
+    for plane in range(planes):
+        whole = a[plane, :, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth].astype(float)
+        for i in range(panels):
+            np.testing.assert_allclose(c[i, plane, :rows], whole @ b[i, plane, :depth], rtol=1e-4, atol=1e-4)
+    assert (c[:, :, rows] == 5).all()
     assert (c[panels:] == 5).all()
 
 
 def test_a_panel_without_a_neighbour_meets_the_same_filters_twice() -> None:
     a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
     c = np.zeros((2, 9, BLOCK), np.float32)
-    run(host(), "pippiiii", any_rows, [a, a[0].nbytes, b, c, 9, 96, 0, c[0].nbytes], 2)
+    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2)
     assert np.array_equal(c[0], c[1])
     assert c.any()
 

@@ -207,10 +207,6 @@ class Pointer:
         one = builder.load(self.value, align=4, typ=FLOAT)
         return Vector(self.code, self.code.in_all_lanes(one, self.code.kind))
 
-    def is_not(self, other: Pointer) -> Any:
-        """The condition that two addresses differ."""
-        return self.code.builder.icmp_unsigned("!=", self.value, other.value)
-
     def integer(self) -> Index:
         """The 64-bit integer here."""
         return Index(self.code, self.code.builder.load(self.value, align=8, typ=INT))

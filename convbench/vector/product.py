@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from convbench.vector.build import Program, address_of
-from convbench.vector.code import Code, Index, Number
+from convbench.vector.code import Code, Index, Number, Pointer
 from convbench.vector.target import Target
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
@@ -51,11 +51,12 @@ def product(program: Program, code: Code, rows: int, panels: int, asks: Asks) ->
                 number = (numbers + i * 4 + r * LINE).broadcast()
                 for total, vector in zip(sums[r], vectors, strict=True):
                     total.add(number * vector)
-    before = code.within(0, adds * code.lanes)
-    for r in range(rows):
-        for (panel, j), total in zip(halves, sums[r], strict=True):
-            place = c + (next_c * panel + (r * LINE + j * code.bytes))
-            place.store(place.load(before) + total.get())
+    with code.cases(adds, (0, 1)) as cases:
+        for joins in cases:
+            for r in range(rows):
+                for (panel, j), total in zip(halves, sums[r], strict=True):
+                    place = c + (next_c * panel + (r * LINE + j * code.bytes))
+                    place.store(place.load() + total.get() if joins else total.get())
 
 
 def most_rows(target: Target, panels: int) -> int:
@@ -96,15 +97,29 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Ind
 
 
 def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
-    """The same for any number of rows, at least one.
+    """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
-    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, and the A and B of the next product, which are
-    prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry. An A
-    that is the same again is not fetched. Then the bytes from B, and from C, to the next panel.
+    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
+    A, B and C, and from B, and from C, to the next panel. The A and B of the next plane are prefetched by the way:
+    each part fetches its share of them, evenly, as memory answers no faster in a hurry.
     """
-    a, slab, b, c, depth, *numbers, next_a, next_b, beside_b, beside_c = code.arguments
+    first_a, slab, first_b, first_c, depth, *numbers, planes, plane_a, plane_b, plane_c, beside_b, beside_c = (
+        code.arguments
+    )
     cut = RowCut(*numbers)
-    step_a = code.choose(next_a.is_not(a), cut.step_a, 0)
+    for plane in code.range(planes):
+        a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
+        _plane(
+            program, code, panels, asks, cut, (a, b, c), slab, depth, (a + plane_a, b + plane_b), (beside_b, beside_c)
+        )
+
+
+def _plane(
+    program: Program, code: Code, panels: int, asks: Asks, cut: RowCut, matrices: tuple[Pointer, Pointer, Pointer],
+    slab: Index, depth: Index, following: tuple[Pointer, Pointer], beside: tuple[Index, Index],
+) -> None:  # fmt: skip
+    """One plane, its rows in parts."""
+    (a, b, c), (next_a, next_b) = matrices, following
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
@@ -117,11 +132,11 @@ def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
                         product_of(program, number, panels, asks),
                         source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
                         code.choose(k >= 1, 1, 0),
-                        ahead_a + k * step_a, step_a, ahead_b + k * cut.step_b, cut.step_b, beside_b, beside_c,
+                        ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b, *beside,
                     )  # fmt: skip
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "ppii"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii"  # its arguments
 
 
 def panel_address(panels: int, asks: Asks) -> int:

@@ -69,7 +69,7 @@ def _tiles(blocks: Blocks) -> int:
 
 
 def _private(work: Work, least: int, most: int, threads: int) -> Iterator[Blocks]:
-    """Cuts into threads' own blocks of so many tiles at least and at most, which keep all threads about equally busy."""
+    """Cuts into threads' own blocks of at least and at most so many tiles that keep all threads about equally busy."""
     whole = [Blocks(n, work.rows, True) for n in range(1, min(work.images, most // (work.rows * work.tiles)) + 1)]
     strips = [Blocks(1, rows, True) for rows in range(1, min(work.rows - 1, most // work.tiles) + 1)]
     for blocks in whole + strips:

@@ -50,16 +50,16 @@ class _Panels:
             begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth, self.f.slab_bytes, self.side)
         )
 
-    def products(self, plane: Index, number: Index, tiles: _Tiles) -> None:
-        """M of one plane, the number-th of its point along x, for the tiles that need it."""
+    def products(self, first: Index, numbers: range, tiles: _Tiles) -> None:
+        """M of planes of a point along x, which begin with `first`, for the tiles that need them."""
         code, f = self.code, self.f
-        rows = self.v + plane * f.plane_bytes + tiles.begin * LINE
+        plane = first + numbers.start
         with code.when(tiles.begin < tiles.end):
-            weights = self.u + plane * self.slice_bytes
             code.call(
-                code.function_at(f.product, PANEL), rows, f.slab_bytes, weights,
-                self.m + number * f.m_plane_bytes + tiles.begin * LINE,
-                f.depth, *tiles.cut, self.v + (plane + 1) * f.plane_bytes, weights + self.slice_bytes,
+                code.function_at(f.product, PANEL),
+                self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, self.u + plane * self.slice_bytes,
+                self.m + f.m_plane_bytes * numbers.start + tiles.begin * LINE,
+                f.depth, *tiles.cut, len(numbers), f.plane_bytes, self.slice_bytes, f.m_plane_bytes,
                 self.u_beside, f.m_bytes,
             )  # fmt: skip
 
@@ -69,11 +69,11 @@ class _Panels:
         count = tile.pair_column if is_pair else tile.real_column
         special = tile.infinity_planes(is_pair)
         with self.clock.phase(1):
-            for low, high, those in (
-                (0, special.start, tiles), (special.start, special.stop, of_infinity), (special.stop, count, tiles),
+            for numbers, those in (
+                (range(special.start), tiles), (special, of_infinity), (range(special.stop, count), tiles),
             ):  # fmt: skip
-                for k in code.range(low, high):
-                    self.products(first + k, k, those)
+                if numbers:
+                    self.products(first, numbers, those)
         with self.clock.phase(2):
             each = tile.y.outputs * tile.columns * LINE
             for panel in code.range(self.count):
