@@ -39,6 +39,14 @@ class Target:
         return 2 if self.lanes == 16 and self.cpu not in HALF_UNITS else 1
 
     @property
+    def foresees(self) -> bool:
+        """Whether it finds out what is read in order, from several places too, better than it can be told.
+
+        Zen 5 does: asking takes the few places a core has for what misses its first cache, its own foresight does not.
+        """
+        return self.cpu == "znver5"
+
+    @property
     def bars_passers(self) -> bool:
         """Whether what is fetched for one use only comes to the second-level cache and stays out of the shared one.
 

@@ -55,8 +55,8 @@ def multiply(program: Program, code: Code, rows: int, panels: int, ways: int, ne
     """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of UNIT.
 
     Arguments: A, its rows PITCH bytes apart, B, bytes from panel to panel, C, bytes from panel to panel, depth. Near:
-    what follows in each panel is prefetched; else so many bytes for each k from an address on, and of the panels that
-    lie beside it as B's do: the last two arguments.
+    what follows in each panel is prefetched, unless the CPU foresees it; else so many bytes for each k from an address
+    on, and of the panels that lie beside it as B's do: the last two arguments.
     """
     a, b, beside_b, c, beside_c, depth, ahead, step = code.arguments
     each = BLOCK // code.lanes
@@ -67,7 +67,10 @@ def multiply(program: Program, code: Code, rows: int, panels: int, ways: int, ne
         for way in range(ways):
             k = start + way
             for panel, place in enumerate(streams):
-                (place + k * LINE + NEAR if near else ahead + (beside_b * panel + k * step)).prefetch()
+                if not near:
+                    (ahead + (beside_b * panel + k * step)).prefetch()
+                elif not program.target.foresees:
+                    (place + k * LINE + NEAR).prefetch()
             weights = [(streams[panel] + k * LINE + byte).load() for panel, byte in vectors]
             for r in range(rows):
                 number = (a + k * 4 + r * PITCH).broadcast()
