@@ -14,9 +14,9 @@ from convbench.machine import (
     describe,
     give_back_memory,
     keep_freed_memory,
-    measuring_environment,
     open_device,
     set_threads,
+    thread_environment,
 )
 from convbench.measure.case import Case
 from convbench.process import Child, ChildError, ChildSilentError
@@ -114,7 +114,7 @@ class Apart:
 
     def _start(self) -> Child:
         """A fresh worker; the first one measures the ceilings. Raises NoDevice, ChildError."""
-        self.child = child = Child(WORKER, measuring_environment(self.setup.threads))
+        self.child = child = Child(WORKER, thread_environment(self.setup.threads))
         child.send(("open", self.setup, self.tops))
         word, answer = child.receive(SETUP_SECONDS)
         if word == "no device":

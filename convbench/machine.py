@@ -22,8 +22,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 SPINS = "20000"
 
 
-def measuring_environment(count: int) -> dict[str, str]:
-    """The variables that size the thread pools of every library, and give PyTorch the large pages that NumPy takes.
+def thread_environment(count: int) -> dict[str, str]:
+    """The variables that size the thread pools of every library.
 
     Idle threads must soon sleep: two pools that spin on the same cores cost each call a scheduler's slice. But not at
     once: to wake them takes longer than a small layer.
@@ -33,13 +33,12 @@ def measuring_environment(count: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": SPINS,
         "OPENBLAS_THREAD_TIMEOUT": "4",  # 2^4 ticks of spinning, the least OpenBLAS takes
-        "THP_MEM_ALLOC_ENABLE": "1",  # else PyTorch's filters lie in pages of 4 KB, ours in Linux's of 2 MB
     }
 
 
 def set_threads(count: int) -> None:
     """Put them into this process's environment; must come before NumPy is imported to be sure of all pools."""
-    os.environ.update(measuring_environment(count))
+    os.environ.update(thread_environment(count))
 
 
 def keep_freed_memory() -> None:

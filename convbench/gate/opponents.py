@@ -111,9 +111,9 @@ class Processes:
             self._ready.pop().end()
 
     def _start(self, side: int) -> ProcessSide:
-        from convbench.machine import measuring_environment
+        from convbench.machine import thread_environment
 
-        environment = measuring_environment(self._threads) | {"PYTHONSAFEPATH": "1"}
+        environment = thread_environment(self._threads) | {"PYTHONSAFEPATH": "1"}
         started = ProcessSide(Child(MODULE, environment, shared_cpus(self._threads)), self._timeout)
         tree = self._trees[side].path
         foreign = {str(self._trees[1 - side].path), *self._others} - {str(tree)}
