@@ -120,9 +120,10 @@ def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None
     problem = Problem(parse_shape(word))
     for caches in ((1 << 19, 1 << 25), (1 << 15, 1 << 17)):
         found = []
-        for side, bars in ((1, False), (2, False), (2, True)):
+        for side, bars, far in ((1, False, False), (2, False, True), (2, True, False), (2, True, True)):
             monkeypatch.setattr(Target, "panels", side)
             monkeypatch.setattr(Target, "bars_passers", bars)
+            monkeypatch.setattr(plan, "are_far_apart", lambda threads, far=far: far)
             x, w = problem.operands(2)
             found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3)), problem, x, w))
         assert all(np.array_equal(found[0], other) for other in found[1:])

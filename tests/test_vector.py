@@ -7,11 +7,13 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Mask
+from convbench.vector.distance import are_far_apart, round_trip
 from convbench.vector.peak import multiply_add_peak
 from convbench.vector.product import BLOCK, PANEL, Asks, cut_rows, panel
 from convbench.vector.target import Target, host
@@ -26,6 +28,7 @@ TARGETS = {
     "znver3": Target("znver3", AVX2),
     "skylake-avx512": Target("skylake-avx512", AVX512),
     "znver4": Target("znver4", AVX512),
+    "znver5": Target("znver5", AVX512),
 }
 
 
@@ -232,6 +235,19 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
         call(arguments.ctypes.data)
         assert np.array_equal(first, 2 * np.arange(items))
         assert np.array_equal(second[:-1], 4 * np.arange(items - 1) + 2)
+
+
+def test_how_far_apart_threads_are() -> None:
+    assert round_trip(1) is None
+    assert not are_far_apart(1)
+    found = round_trip(2)
+    assert found is None or found > 0
+    usual = numba.get_num_threads()
+    numba.set_num_threads(1)  # the two come one after the other: both give up, and nobody waits for ever
+    try:
+        assert round_trip(2) is None
+    finally:
+        numba.set_num_threads(usual)
 
 
 # The micro-kernels

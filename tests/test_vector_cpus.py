@@ -74,8 +74,10 @@ def test_sums_stay_in_registers(name: str) -> None:
 def test_what_registers_hold() -> None:
     assert {name: (t.lanes, most_rows(t, 1), t.panels) for name, t in TARGETS.items()} == {
         "nehalem": (4, 3, 1), "haswell": (8, 6, 1), "znver3": (8, 6, 1), "skylake-avx512": (16, 28, 2),
-        "znver4": (16, 28, 1),
+        "znver4": (16, 28, 1), "znver5": (16, 28, 2),
     }  # fmt: skip
     assert most_rows(TARGETS["skylake-avx512"], 2) == 14
     assert Target("x", "+neon").sums == 28
+    assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}
+    assert {name for name, t in TARGETS.items() if t.foresees} == {"znver5"}
     assert isinstance(host().lanes, int)

@@ -17,8 +17,10 @@ from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
 from convbench.devices.base import Device
 from convbench.problem import Problem
+from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
+from convbench.vector.distance import are_far_apart
 from convbench.vector.product import BLOCK, LINE, Asks, panel_address
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, runner, tickets
@@ -94,12 +96,9 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    # Filters that fill the caches while they pass would drive V out: they are kept out, or else V goes past the caches
-    # (where a vector is a whole line).
-    bars = host().bars_passers
-    once = bars and u_bytes + v.nbytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
-    asks = Asks(for_a=not blocks.private, once=once)
-    streams = not bars and host().lanes == BLOCK and not blocks.private and u_bytes > device.cache_bytes // 2
+    asks, streams = passage(s, device, blocks.private, u_bytes, v.nbytes)
+    if streams:
+        note += "; V past the caches"
     held = {"v": v, "scratch": scratch, "counters": counters}
     arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, asks)})
 
@@ -135,6 +134,19 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values["depth"], values["filters"])
     workspace = sum(array.nbytes for array in (*held.values(), unit_y, *tables))
     return Plan(run, prepare, workspace, note, flops, phases)
+
+
+def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: int) -> tuple[Asks, bool]:
+    """How U comes through the caches, and whether V goes past them.
+
+    Filters that fill the caches while they pass would drive V out: they are kept out where the CPU can do that. Else
+    V goes past the caches (where a vector is a whole line), and so it does where threads do not share one: for a line
+    that another core has read must be taken back from it before it is written.
+    """
+    bars = host().bars_passers
+    once = bars and u_bytes + v_bytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
+    may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
+    return Asks(for_a=not private, once=once), may_stream and (not bars or are_far_apart(device.threads))
 
 
 def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters: int) -> int:
