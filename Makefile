@@ -28,7 +28,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 # The committed figures of this machine: RESULTS is its folder. Commit first, so that the rows name their commit.
-RESULTS ?= results/amd-epyc-2-cores
+RESULTS ?= results/amd-epyc-zen5-2-cores
 
 results: $(VENV)/.torch
 	rm -f $(RESULTS)/batch1.csv $(RESULTS)/batch1.samples.csv

@@ -15,7 +15,7 @@ from convbench.report.readme import rewrite, rewrite_columns, rewrite_comparison
 from convbench.results import COLUMNS, read
 
 ROOT = Path(__file__).parent.parent
-MACHINE = ROOT / "results" / "amd-epyc-2-cores"
+MACHINE = ROOT / "results" / "amd-epyc-zen5-2-cores"
 HEADLINE, BENCH = MACHINE / "batch1.csv", MACHINE / "bench-cpu"
 
 
