@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from convbench.vector.distance import are_far_apart, round_trip
 from convbench.vector.peak import multiply_add_peak
 from convbench.vector.product import BLOCK, PANEL, Asks, cut_rows, panel
 from convbench.vector.target import Target, host
-from convbench.vector.team import KERNEL, Fields, Team, runner, shared_out, tickets
+from convbench.vector.team import KERNEL, Arguments, Fields, Team, runner, shared_out, tickets
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = "+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
@@ -235,6 +236,22 @@ def test_work_is_shared_out_once(threads: int, items: int) -> None:
         call(arguments.ctypes.data)
         assert np.array_equal(first, 2 * np.arange(items))
         assert np.array_equal(second[:-1], 4 * np.arange(items - 1) + 2)
+
+
+def test_arguments_keep_their_arrays() -> None:
+    first, second = np.arange(3.0), np.arange(5.0)
+    arguments = Arguments(np, ("x", "count", "other"), {"x": first, "count": 7})
+    words = np.ctypeslib.as_array((ctypes.c_int64 * 3).from_address(arguments.address))
+    assert words.tolist() == [first.ctypes.data, 7, 0]
+    assert arguments.bytes == first.nbytes
+    arguments.point("x", second)
+    arguments.point("other", second)
+    assert words.tolist() == [second.ctypes.data, 7, second.ctypes.data]
+    place = weakref.ref(second)
+    del second
+    assert place() is not None, "the kernel has but its address"
+    with pytest.raises(AssertionError, match="nothing"):
+        Arguments(np, ("x",), {"nothing": 1})
 
 
 def test_how_far_apart_threads_are() -> None:

@@ -15,6 +15,7 @@ from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import compiled, optimised
+from convbench.vector.distance import exchange
 from convbench.vector.peak import multiply_adds
 from convbench.vector.product import BLOCK, PANEL, Asks, most_rows, panel, product
 from convbench.vector.target import Target, host
@@ -32,6 +33,7 @@ def kernels() -> Iterator[Any]:
     yield KERNEL, stream, (0,)
     yield KERNEL, stream, (1,)
     yield KERNEL, multiply_adds, ()
+    yield KERNEL, exchange, ()
 
 
 @ON_X86
