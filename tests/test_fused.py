@@ -12,10 +12,11 @@ from typing import Any
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.fft import vector
 from convbench.algorithms.fused import plan
 from convbench.algorithms.fused.blocks import Caches, Work, cut
 from convbench.algorithms.fused.dft import Dft
@@ -23,7 +24,7 @@ from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.fused.values import Complex, Transform
 from convbench.algorithms.gemm import gemv
-from convbench.algorithms.unit import axes
+from convbench.algorithms.unit import UnitAxis, axes
 from convbench.algorithms.winograd.vector import POINTS
 from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
@@ -36,10 +37,15 @@ TOOMS: list[Transform] = [
     Toom(window + 1 - taps, taps, *POINTS[window]) for window in POINTS for taps in range(1, window + 1)
 ]
 DFTS: list[Transform] = [
-    Dft(window + 1 - taps, taps) for window in range(2, 33) for taps in {1, 2, window // 2, window}
+    Dft(window + 1 - taps, taps, window) for window in range(2, 33) for taps in {1, 2, window // 2, window}
 ]
-OTHERS: list[Transform] = [Toom(5, 3, (0, 1), (1j, complex(0.5, 0.75**0.5))), Dft(1, 1)]
+RINGS = [Dft(outputs, taps, window) for outputs, taps, window in ((13, 3, 14), (27, 5, 30), (6, 5, 6), (7, 7, 9))]
+OTHERS: list[Transform] = [Toom(5, 3, (0, 1), (1j, complex(0.5, 0.75**0.5))), Dft(1, 1, 1)]
 GUARD, SENTINEL = 4096, 12345.0  # numbers of sentinel on each side
+
+
+def dft(m: int, taps: int) -> Transform:
+    return Dft(m, taps, m + taps - 1)
 
 
 # Transforms, on plain numbers in the place of vectors
@@ -50,13 +56,17 @@ def numbers(value: Complex) -> complex:
     return complex(value.re or 0, value.im or 0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("axis", [*TOOMS, *DFTS, *OTHERS], ids=repr)
+@pytest.mark.parametrize("axis", [*TOOMS, *DFTS, *RINGS, *OTHERS], ids=repr)
 def test_transforms_are_a_convolution(axis: Any) -> None:
-    """y_i = sum_k d_(i+k) g_k for real d, by one of each pair of points; for complex d, by all points."""
+    """y_i = sum_k d_(i+k) g_k, real d by one of each pair of points, complex d by all; d may be a ring."""
     rng = np.random.default_rng(0)
     d, g = rng.standard_normal(axis.window), rng.standard_normal(axis.taps)
     filters = axis.filter_rows() @ g
-    expected = np.correlate(d, g, "valid")
+
+    def correlated(values: Any) -> Any:
+        return np.correlate(np.resize(values, axis.outputs + axis.taps - 1), g, "valid")
+
+    expected = correlated(d)
     reals, pairs = axis.spectrum(list(d))
     assert (len(reals), len(pairs)) == (axis.reals, axis.pairs)
     real_products = [value * factor.real for value, factor in zip(reals, filters, strict=False)]
@@ -70,13 +80,13 @@ def test_transforms_are_a_convolution(axis: Any) -> None:
     whole = axis.complex_spectrum([Complex(*both) for both in zip(d, e, strict=True)])
     all_products = [numbers(value) * factor for value, factor in zip(whole, filters, strict=True)]
     z = axis.complex_result([Complex(product.real, product.imag) for product in all_products])
-    both = expected + 1j * np.correlate(e, g, "valid")
+    both = expected + 1j * correlated(e)
     np.testing.assert_allclose([numbers(value) for value in z], both, rtol=0, atol=1e-8 * np.abs(g).sum())
 
 
 def test_planes_of_a_tile() -> None:
     """Three for a complex point: a Fourier tile of 4 has 2 x 2 real points, and 6 other pairs."""
-    tile = Tile(Dft(2, 3), Dft(2, 3))
+    tile = Tile(dft(2, 3), dft(2, 3))
     assert (tile.columns, tile.planes, len(tile.filters())) == (4, 4 + 3 * 6, 22)
     tile = Tile(Toom(2, 3, (0, 1, -1)), Toom(4, 1, (0, 1, -1)))
     assert (tile.columns, tile.planes, tile.filters().shape) == (4, 16, (16, 3))
@@ -167,12 +177,12 @@ def error_of(y: Any, x: Any, w: Any, shape: ConvShape) -> float:
 GEOMETRIES: list[tuple[dict[str, Any], Callable[[int, int], Transform], tuple[int, int]]] = [
     ({"r": 3, "s": 3}, toom, (4, 4)),
     ({"r": 3, "s": 3}, toom, (7, 6)),
-    ({"r": 3, "s": 2}, Dft, (6, 3)),
+    ({"r": 3, "s": 2}, dft, (6, 3)),
     ({"r": 1, "s": 5}, toom, (3, 2)),
-    ({"r": 7, "s": 1}, Dft, (2, 5)),
+    ({"r": 7, "s": 1}, dft, (2, 5)),
     ({"r": 11, "s": 11, "stride": (4, 4)}, toom, (6, 6)),  # four phases in one load
     ({"r": 5, "s": 3, "stride": (2, 3), "dilation": (1, 2)}, toom, (2, 4)),
-    ({"r": 3, "s": 3, "dilation": (2, 3)}, Dft, (3, 3)),  # outputs by phases
+    ({"r": 3, "s": 3, "dilation": (2, 3)}, dft, (3, 3)),  # outputs by phases
 ]
 
 
@@ -199,7 +209,7 @@ def cases(draw: st.DrawFn) -> tuple[ConvShape, Callable[[int, int], Transform], 
     [
         ("n2c20h11w13k18r3s3p1", toom, (4, 4)),
         ("n1c3h35w34k20r11s11u4p3", toom, (6, 6)),
-        ("n2c6h17w19k34r5s3p1g2", Dft, (6, 6)),
+        ("n2c6h17w19k34r5s3p1g2", dft, (6, 6)),
         ("n1c300h1w1k70r1s1", None, None),
         ("n7c300h1w1k70r1s1", None, None),
     ],
@@ -233,6 +243,57 @@ def test_random_shapes(case: Any, threads: int, caches: tuple[int, int]) -> None
         assert np.array_equal(y, answer(alone, problem, x, w))
     assert made.workspace > 0
     assert made.flops >= 0
+
+
+@given(
+    taps=st.integers(1, 13), stride=st.integers(1, 4), dilation=st.integers(1, 4), pad=st.integers(0, 14),
+    outputs=st.integers(1, 12), limit=st.integers(1, 5), data=st.data(),
+)  # fmt: skip
+def test_the_shortest_ring(
+    taps: int, stride: int, dilation: int, pad: int, outputs: int, limit: int, data: st.DataObject
+) -> None:
+    """Read modulo the ring, every phase and piece finds what it would find in line; on a shorter one some do not."""
+    size = (outputs - 1) * stride + dilation * (taps - 1) + 1 - 2 * pad + data.draw(st.integers(0, stride - 1))
+    assume(size >= 1)
+    axis = UnitAxis(size, taps, stride, pad, dilation, outputs, outputs, limit)
+    step_phase, step_in, step_piece, _, step = axis.input_strides()
+    reach = axis.unit_outputs + axis.length - 1
+
+    def is_right(ring: int) -> bool:
+        for psi, phi, piece in np.ndindex(axis.out_phases, axis.in_phases, axis.pieces):
+            places = psi * step_phase + phi * step_in + piece * step_piece - pad + step * np.arange(reach)
+            line = np.where((places >= 0) & (places < size), places + 1, 0)
+            if not np.array_equal(line, np.resize(line[:ring], reach)):
+                return False
+        return True
+
+    assert axis.unit_outputs <= axis.ring <= reach
+    assert is_right(axis.ring)
+    assert axis.ring == axis.unit_outputs or not is_right(axis.ring - 1)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "n3c20h13w13k18r3s3p1",
+        "n2c17h7w28k20r5s5p2",
+        "n2c6h15w14k34r7s7u2p3",
+        "n2c6h12w13k18r3s3d2p2",
+        "n2c5h5w3k20r3s3p5",
+        "n1c2h9w9k5r13s13p12",
+    ],
+)
+def test_rings(word: str) -> None:
+    """Strides, dilations, pads beyond the filter and filters in pieces, on rings shorter than the windows reach."""
+    problem = Problem(parse_shape(word))
+    both = axes(problem.shape, None, vector.LONGEST_PIECE)
+    rings = [max(axis.ring, axis.length + 1) for axis in both]
+    longer = [axis.window for axis in both]
+    assert all(ring < window for ring, window in zip(rings, longer, strict=True))
+    x, w = problem.operands(0)
+    for size in ((rings[0], longer[1]), (rings[0] + 1, rings[1]), (rings[0], rings[1])):
+        made = vector.of_size(problem, Poisoned(2), size)
+        assert error_of(answer(made, problem, x, w), x, w, problem.shape) < 1e-6
 
 
 @pytest.mark.parametrize("caches", CACHES)
@@ -296,7 +357,7 @@ class Page:
         ("n1c17h9w33k18r3s3p2", toom, (4, 4)),
         ("n1c3h1w1k1r3s3p4", toom, (4, 4)),
         ("n1c3h35w34k20r11s11u4p3", toom, (6, 6)),
-        ("n1c2h13w14k3r3s3d2x3p1", Dft, (3, 3)),
+        ("n1c2h13w14k3r3s3d2x3p1", dft, (3, 3)),
         ("n1c75h3w3k21r3s3", None, None),
         ("n9c1h1w5k3r1s5", None, None),
     ],

@@ -26,7 +26,7 @@ ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
 
 
 def kernels() -> Iterator[Any]:
-    toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3)
+    toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3, 8)
     for side in (1, 2):
         yield KERNEL, convolve, (Tile(dft, toom), side, (4, 4, False), False, True, True)
         yield PANEL, panel, (side, Asks(side == 1, side == 2))

@@ -70,6 +70,19 @@ class UnitAxis:
         return self.tile + self.length - 1
 
     @cached_property
+    def ring(self) -> int:
+        """Elements of the shortest ring on which one tile of all outputs can lie.
+
+        What the first windows read before the image may be what the last ones read behind it, where both are zero in
+        every phase and piece: 13 outputs of 3 taps, padded by one, take a ring of 14 and not 15 elements.
+        """
+        window = self.unit_outputs + self.length - 1
+        first, last = -self.pad, self._last_start
+        leading = max(0, ceil_div(-last, self.step))
+        trailing = max(0, window - ceil_div(self.size - first, self.step))
+        return max(self.unit_outputs, window - min(leading, trailing))
+
+    @cached_property
     def unit_outputs(self) -> int:
         """Outputs of the largest output phase."""
         return ceil_div(self.outputs, self.out_phases)
@@ -87,8 +100,13 @@ class UnitAxis:
     @cached_property
     def extent(self) -> int:
         """Elements, padding included, that the windows of all tiles and phases reach over."""
-        last = self.step * (self.tile * (self.tiles - 1) + self.length * (self.pieces - 1) + self.window - 1)
-        return last + self.stride * (self.out_phases - 1) + self.dilation * (self.in_phases - 1) + 1
+        return self.pad + self._last_start + self.step * (self.tile * (self.tiles - 1) + self.window - 1) + 1
+
+    @cached_property
+    def _last_start(self) -> int:
+        """Where the first window of the last phases and piece begins; that of the first begins at -pad."""
+        of_phases = self.stride * (self.out_phases - 1) + self.dilation * (self.in_phases - 1)
+        return of_phases + self.step * self.length * (self.pieces - 1) - self.pad
 
     def input_strides(self) -> tuple[int, int, int, int, int]:
         """Elements from one (output phase, input phase, piece, tile, window element) to the next."""

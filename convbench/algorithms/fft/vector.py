@@ -6,26 +6,38 @@ from dataclasses import replace
 from itertools import product
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.fused.blocks import cut
 from convbench.algorithms.fused.dft import Dft
-from convbench.algorithms.fused.plan import fused
+from convbench.algorithms.fused.plan import caches_of, fused, work_of
 from convbench.algorithms.fused.stages import Tile
-from convbench.algorithms.unit import UnitAxis, axes
+from convbench.algorithms.unit import UnitAxis, axes, ceil_div
 from convbench.devices.base import Device
 from convbench.problem import Problem
+from convbench.vector.product import BLOCK
+from convbench.vector.target import host
 
-SIZES = (8, 9, 10, 12, 15, 16, 18, 20)  # larger ones do not fit the registers, nor their filters the caches
+SIZES = (8, 9, 10, 12, 14, 15, 16, 18, 20, 30)
 LONGEST_PIECE = 11  # taps of a piece of the filter
-TRANSFORM = 12  # operations a transform does on each number: found by timing phases
-BYTES_AN_OPERATION = 0.25  # bytes of filters that come from memory in the time of one multiply-add of all threads
+# Found by timing phases on Zen 4; each multiplied by, or shared among, the panels of a product (vector/target.py), as
+# multiply-adds alone are that much faster on Zen 5:
+TRANSFORM = 12  # multiply-adds in the time that a transform takes for one number
+BYTES_AN_OPERATION = 0.4  # bytes of filters that come from memory in the time of one multiply-add, of all threads
+NEARER = 3  # times as many come from the shared cache
 
 
 def plan(problem: Problem, device: Device) -> Plan:
     """The plan of fft.tiled for float32 on the CPU."""
+    rows, columns = axes(problem.shape, None, LONGEST_PIECE)
+    return of_size(
+        problem, device, min(product(_sizes(rows), _sizes(columns)), key=lambda size: cost(problem, size, device))
+    )
+
+
+def of_size(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
+    """The plan with transforms of size[0] rows and size[1] columns, each larger than a piece of the filter."""
     s = problem.shape
-    rows, columns = axes(s, None, LONGEST_PIECE)
-    size = min(product(_sizes(rows), _sizes(columns)), key=lambda pair: cost(problem, pair))
     tile, rows, columns = _tile(problem, size)
-    words = [f"{rows.window}x{columns.window} points, {rows.tiles * columns.tiles} tile"]
+    words = [f"{size[0]}x{size[1]} points, {rows.tiles * columns.tiles} tile"]
     words[0] += "s an image" if rows.tiles * columns.tiles > 1 else " an image"
     if s.stride != (1, 1) or s.dilation != (1, 1):
         words.append("polyphase")
@@ -38,24 +50,29 @@ def _sizes(axis: UnitAxis) -> list[int]:
     if axis.length == 1:
         return [1]  # nothing to transform
     fitting = [size for size in SIZES if size > axis.length]
-    enough = next((i for i, size in enumerate(fitting) if size >= axis.window), len(fitting))
+    enough = next((i for i, size in enumerate(fitting) if size >= axis.ring), len(fitting))
     return fitting[: enough + 1]
 
 
 def _tile(problem: Problem, size: tuple[int, int]) -> tuple[Tile, UnitAxis, UnitAxis]:
-    """Tiles of as many outputs as the size gives, also where they reach beyond the image."""
+    """Tiles of as many outputs as the size gives, also where they reach beyond the image; all of them on a ring."""
     rows, columns = (
-        replace(axis, tile=points - axis.length + 1)
+        replace(axis, tile=axis.unit_outputs if axis.ring <= points < axis.window else points - axis.length + 1)
         for points, axis in zip(size, axes(problem.shape, None, LONGEST_PIECE), strict=True)
     )
-    return Tile(Dft(rows.tile, rows.length), Dft(columns.tile, columns.length)), rows, columns
+    return Tile(Dft(rows.tile, rows.length, size[0]), Dft(columns.tile, columns.length, size[1])), rows, columns
 
 
-def cost(problem: Problem, size: tuple[int, int]) -> float:
-    """Multiply-adds of products and transforms, and the time to read the filters in the same unit, for all images."""
+def cost(problem: Problem, size: tuple[int, int], device: Device) -> float:
+    """The time for all images, in multiply-adds: products, or the filters' way from memory, and transforms."""
     s = problem.shape
     tile, rows, columns = _tile(problem, size)
     c, k = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
-    points = tile.planes * s.groups * rows.out_phases * columns.out_phases
-    tiles = s.n * rows.tiles * columns.tiles
-    return points * (tiles * (c * k + TRANSFORM * (c + k)) + 4 * c * k / BYTES_AN_OPERATION / 16)
+    points = tile.planes * s.groups * rows.out_phases * columns.out_phases * s.n * rows.tiles * columns.tiles
+    work, caches, panels = work_of(problem, tile, rows, columns), caches_of(device), host().panels
+    blocks = cut(tile, work, caches)
+    filters = blocks.number(work) * work.filter_bytes * panels / BYTES_AN_OPERATION
+    products = max(points * c * k, filters if work.passes(caches) else filters / NEARER)
+    items = s.groups * ceil_div(k, BLOCK * work.panels)
+    uneven = 1 if blocks.private else ceil_div(items, caches.threads) * caches.threads / items
+    return uneven * (products + points * TRANSFORM * panels * (c + k))

@@ -2,9 +2,10 @@
 
 A block's tiles go through the engine together. Of M (the products of all points along y at one point along x), of T
 (those of all points along x, inverted along y) and of V's plane at work, parts of a core's own cache are filled; of V
-as a whole, a part of the cache all cores share. Where V of one group of a block that is still large enough for the
-products fits a core's own cache, and such blocks can be dealt out evenly, each thread gets blocks of its own: nobody
-waits for anybody, and what one core has written no other reads.
+as a whole, a part of the cache all cores share. T is there too where that is less than what larger blocks save: it is
+written once and read once, while all filters are read for each block. Where V of one group of a block that is still
+large enough for the products fits a core's own cache, and such blocks can be dealt out evenly, each thread gets blocks
+of its own: nobody waits for anybody, and what one core has written no other reads.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class Work:
     panels: int = 1  # whose products go side by side, each with its M and T
     filter_bytes: int = 0  # of all points of all filters
 
+    def passes(self, caches: Caches) -> bool:
+        """Whether the filters come from memory again for each block, as the shared cache cannot hold them."""
+        return self.filter_bytes > caches.shared
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -55,13 +60,17 @@ class Blocks:
     tile_rows: int
     private: bool
 
+    def number(self, work: Work) -> int:
+        """Of blocks, for all images."""
+        return ceil_div(work.images, self.images) * ceil_div(work.rows, self.tile_rows)
+
 
 def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     """The rule above."""
-    own = int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes)
-    most = most_tiles(tile, work, caches)
+    own = min(int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes), _fitting(tile, work, caches, False))
     least = FEW_ROWS if work.filter_bytes <= FILTERS_PART * caches.shared else LEAST_ROWS
-    return max(_private(work, least, min(own, most), caches.threads), key=_tiles, default=_shared(work, most))
+    shared = _shared(work, most_tiles(tile, work, caches))
+    return max(_private(work, least, own, caches.threads), key=_tiles, default=shared)
 
 
 def _tiles(blocks: Blocks) -> int:
@@ -74,7 +83,7 @@ def _private(work: Work, least: int, most: int, threads: int) -> Iterator[Blocks
     strips = [Blocks(1, rows, True) for rows in range(1, min(work.rows - 1, most // work.tiles) + 1)]
     for blocks in whole + strips:
         is_all = (blocks.images, blocks.tile_rows) == (work.images, work.rows)  # a shared block would not be larger
-        parts = ceil_div(work.images, blocks.images) * ceil_div(work.rows, blocks.tile_rows) * work.groups
+        parts = blocks.number(work) * work.groups
         fullest = ceil_div(parts, threads) * _tiles(blocks) * threads
         is_even = fullest <= EVEN * work.images * work.rows * work.groups
         if is_even and (is_all or _tiles(blocks) * work.tiles >= least):
@@ -82,15 +91,23 @@ def _private(work: Work, least: int, most: int, threads: int) -> Iterator[Blocks
 
 
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
-    """Tiles a block at most, at least one."""
+    """Tiles a block at most, at least one; T beside V in the shared cache where fewer lines come from there then."""
+    small, large = (_fitting(tile, work, caches, is_shared) for is_shared in (False, True))
+    filters, t = tile.planes * work.tile_bytes // 4, tile.y.outputs * tile.columns  # lines a panel, lines a tile
+    return large if filters / large + 2 * t < filters / small else small
+
+
+def _fitting(tile: Tile, work: Work, caches: Caches, t_is_shared: bool) -> int:
+    """Tiles of a block of which all parts fit their caches, T the shared one or each core's own; at least one."""
     column = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
+    t, v = work.panels * tile.y.outputs * tile.columns * LINE, tile.planes * work.tile_bytes * work.groups
     limits = (
         (M_PART * caches.core, work.panels * column * LINE),
         (PLANE_PART * caches.core, work.tile_bytes),
-        (T_PART * caches.core, work.panels * tile.y.outputs * tile.columns * LINE),
-        (V_PART * caches.shared, tile.planes * work.tile_bytes * work.groups),
+        (T_PART * caches.core, 0 if t_is_shared else t),
+        (V_PART * caches.shared, v + caches.threads * t if t_is_shared else v),
     )
-    return max(1, min(int(room) // each for room, each in limits))
+    return max(1, min(int(room) // each for room, each in limits if each))
 
 
 def _shared(work: Work, most: int) -> Blocks:

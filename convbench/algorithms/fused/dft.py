@@ -1,4 +1,7 @@
-"""The discrete Fourier transform of one tile, as code: y = (1 / L) F* [ conj(F g) * (F d) ], L = m + r - 1.
+"""The discrete Fourier transform of one tile, as code: y = (1 / L) F* [ conj(F g) * (F d) ].
+
+That is the correlation on a ring: output p is the sum over k of g_k d_{(p + k) mod L}. L = m + r - 1 where windows do
+not wrap, less where those that do find zeros (unit.py, UnitAxis.ring).
 
 Factors of L that share no divisor are split by Good's mapping, others by Cooley and Tukey's with twiddle factors
 (Good 1958; Cooley & Tukey 1965); what is left, primes, pairs x_j with x_{n-j}. A real input's spectrum is computed
@@ -30,17 +33,13 @@ from convbench.algorithms.fused.values import (
 
 @dataclass(frozen=True)
 class Dft:
-    """Tiles of `outputs` from windows of outputs + taps - 1, by that many frequencies."""
+    """Tiles of `outputs` by the frequencies of a ring of `window` inputs."""
 
     outputs: int
     taps: int
+    window: int  # L
 
     pair_weight = 1.0  # `result` counts the conjugate half by itself
-
-    @property
-    def window(self) -> int:
-        """L, inputs and frequencies a tile."""
-        return self.outputs + self.taps - 1
 
     @property
     def reals(self) -> int:

@@ -77,15 +77,25 @@ def sizes(
     }  # fmt: skip
 
 
+def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis) -> Work:
+    """What is to be cut into blocks."""
+    s = problem.shape
+    channels = s.c // s.groups * rows.channels * columns.channels
+    panels = ceil_div(s.k // s.groups, BLOCK)
+    side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * channels * LINE
+    return Work(s.n, rows.tiles, columns.tiles, s.groups, ceil_div(channels, BLOCK) * LINE, side, u_bytes)
+
+
+def caches_of(device: Device) -> Caches:
+    """What the blocks are cut for."""
+    return Caches(device.core_cache_bytes, device.cache_bytes, device.threads)
+
+
 def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, note: str) -> Plan:
     """A plan for float32 on the CPU; tile and axes belong together."""
     s, xp = problem.shape, device.xp
-    channels = s.c // s.groups * rows.channels * columns.channels
-    tile_bytes = ceil_div(channels, BLOCK) * LINE
-    side = min(host().panels, ceil_div(s.k // s.groups, BLOCK))
-    u_bytes = s.groups * ceil_div(s.k // s.groups, BLOCK) * tile.planes * channels * LINE
-    work = Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes)
-    blocks = cut(tile, work, Caches(device.core_cache_bytes, device.cache_bytes, device.threads))
+    work = work_of(problem, tile, rows, columns)
+    side, blocks = work.panels, cut(tile, work, caches_of(device))
     values = sizes(problem, device, tile, rows, columns, blocks, side)
     v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
     scratch = device.empty((device.threads * values["scratch_bytes"] // 4,), "float32")
@@ -96,7 +106,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    asks, streams = passage(s, device, blocks.private, u_bytes, v.nbytes)
+    asks, streams = passage(s, device, blocks.private, work.filter_bytes, v.nbytes)
     if streams:
         note += "; V past the caches"
     held = {"v": v, "scratch": scratch, "counters": counters}

@@ -40,7 +40,7 @@ class Transform(Protocol):
 
     @property
     def window(self) -> int:
-        """Inputs a tile, m + r - 1."""
+        """Inputs a tile, m + r - 1; fewer on a ring (Dft)."""
 
     @property
     def reals(self) -> int:
