@@ -43,25 +43,25 @@ def convolve(
         with shared_out(code, f.pointer("counters"), parts, team, wait=False) as part:
             group = part % f.groups
             v = f.pointer("v") + thread * f.v_bytes - group * f.group_bytes  # its room is for one group
-            block = Block(code, f, part // f.groups, v, scratch)
+            block = Block(code, f, tile, part // f.groups, v, scratch)
             following = code.least(part + 1, parts - 1)
-            then = Block(code, f, following // f.groups, v, scratch).input_place(f, tile, following % f.groups * each)
+            then = Block(code, f, tile, following // f.groups, v, scratch).input_place(f, following % f.groups * each)
             items = block.images * each
             for i in code.range(items):
                 with clock.phase(0):
                     here, later = (k // each * inputs + group * each + k % each for k in (i, i + 1))
-                    ahead = code.choose(i + 1 < items, block.input_place(f, tile, later), then)
+                    ahead = code.choose(i + 1 < items, block.input_place(f, later), then)
                     transform_input(program, code, tile, lanes, streams, f, block, here, ahead)
             for number in code.range(f.items):
                 finish_panels(program, code, tile, side, f, block, group * f.items + number, clock)
         code.fence()
         return
     for number in code.range(f.blocks):
-        block = Block(code, f, number, f.pointer("v"), scratch)
+        block = Block(code, f, tile, number, f.pointer("v"), scratch)
         counters = f.pointer("counters") + number * 2 * f.tickets
         items = block.images * inputs
         with shared_out(code, counters, items, team) as item, clock.phase(0):
-            ahead = block.input_place(f, tile, code.least(item + 1, items - 1))
+            ahead = block.input_place(f, code.least(item + 1, items - 1))
             transform_input(program, code, tile, lanes, streams, f, block, item, ahead)
         with shared_out(code, counters + f.tickets, panels, team) as item:
             finish_panels(program, code, tile, side, f, block, item, clock)
@@ -76,26 +76,26 @@ def transform_input(
     inputs = f.groups * f.blocks_of_channels
     n, channels = item // inputs, item % inputs
     group, number = channels // f.blocks_of_channels, channels % f.blocks_of_channels
-    y = tile.y
     room = block.scratch + f.room_at
     code.call(
         program.function("ppiiiiiipii", gather, *lanes),
         f.pointer("x") + (block.first_image + n) * f.image_bytes,
         f.pointer("table") + channels * (BLOCK * LANE_BYTES),
-        f.height, f.width, f.row_step,
-        block.first_row * y.outputs, block.rows * y.outputs + (y.window - y.outputs), f.columns,
-        block.scratch, f.pitch, ahead - block.input_place(f, tile, item),
+        f.height, f.width, f.row_step, block.first_line, block.lines, f.columns,
+        block.scratch, f.pitch, ahead - block.input_place(f, item),
     )  # fmt: skip
     code.call(
-        program.function("pipii", forward_rows, tile),
-        block.scratch, f.pitch, room, block.rows * y.outputs + (y.window - y.outputs), f.tiles,
+        program.function("pipiii", forward_rows, tile),
+        block.scratch, f.pitch, room, block.lines, f.tiles, f.tiles - f.short_columns,
     )  # fmt: skip
     v = block.v + group * f.group_bytes + number * f.slab_bytes
-    for first, row, column, rows, columns in block.kinds:
+    line_bytes = f.tiles * (tile.columns * LINE)
+    for kind in block.kinds:
         code.call(
-            program.function("pipiii", forward_columns, tile, streams),
-            room + (row * y.outputs * f.tiles + column) * (tile.columns * LINE), f.tiles * (tile.columns * LINE),
-            v + (first + n * rows * columns) * LINE, f.plane_bytes, rows, columns,
+            program.function("piipiii", forward_columns, tile, streams),
+            room + block.line(kind.row) * line_bytes + kind.column * (tile.columns * LINE), line_bytes,
+            line_bytes * kind.step, v + (kind.first + n * kind.rows * kind.columns) * LINE, f.plane_bytes,
+            kind.rows, kind.columns,
         )  # fmt: skip
     if streams:
         code.fence()

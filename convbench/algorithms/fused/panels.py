@@ -104,25 +104,16 @@ class _Panels:
         number = self.number + panel
         t, first = self.t + panel * f.t_bytes, self.group * f.filters + number * BLOCK
         each = tile.y.outputs * tile.columns * LINE
-        whole, short = f.tiles - f.short_columns, f.short_columns
         for n in code.range(block.images):
             output = f.pointer("y") + (block.first_image + n) * f.out_image_bytes + first * f.out_channel_bytes
             for row in code.range(block.rows):
-                top = (block.first_row + row) * tile.y.outputs
-                # A row's tiles lie in two kinds: those of whole columns, and the last one where it is short.
-                in_whole = row < block.whole_rows
-                left, right = (
-                    code.choose(
-                        in_whole,
-                        block.kinds[of_whole][0] + (n * block.whole_rows + row) * columns,
-                        block.kinds[of_short][0] + n * columns,
-                    )
-                    for of_whole, of_short, columns in ((1, 0, whole), (2, 3, short))
-                )
+                top = block.first_line + block.line(row)
+                outputs = code.choose(row < block.whole_rows, tile.y.outputs, tile.y.outputs - 1)
+                whole, short = block.runs(n, row)
                 code.call(
                     self.program.function("ppiiiippiipi", backward_rows, tile),
-                    t + left * each, t + right * each, whole, short,
-                    code.least(tile.y.outputs, f.out_rows - top), f.out_columns,
+                    t + whole * each, t + short * each, f.tiles - f.short_columns, f.short_columns,
+                    code.least(outputs, f.out_rows - top), f.out_columns,
                     block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
                     f.filters - number * BLOCK, block.scratch + f.nowhere_at, f.past,
                 )  # fmt: skip

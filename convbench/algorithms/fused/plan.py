@@ -41,7 +41,8 @@ def sizes(
     most = blocks.images * blocks.tile_rows * columns.tiles  # tiles a block
     slab_bytes = odd_lines(most * LINE)
     plane_bytes = odd_lines(ceil_div(depth, BLOCK) * slab_bytes)
-    line_columns = columns.tiles * tile.x.outputs + tile.x.window - tile.x.outputs
+    short_rows, short_columns = short_tiles(tile.y, rows), short_tiles(tile.x, columns)
+    line_columns = (columns.tiles - 1) * tile.x.outputs - max(0, short_columns - 1) + tile.x.window
     pitch = ceil_div(line_columns, BLOCK) * BLOCK * LINE
     line_rows = blocks.tile_rows * tile.y.outputs + tile.y.window - tile.y.outputs
     m_plane = odd_lines(most * LINE)
@@ -70,7 +71,7 @@ def sizes(
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "v_bytes": (1 if blocks.private else s.groups) * plane_bytes * tile.planes,
-        "short_rows": is_short(tile.y, rows), "short_columns": is_short(tile.x, columns),
+        "short_rows": short_rows, "short_columns": short_columns,
         "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
         "past": past_caches(s, device),
@@ -161,7 +162,7 @@ def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: 
 
 def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters: int) -> int:
     """FLOPs for one image and group: products, without those at infinity that are left out, and transforms."""
-    whole_rows, whole_columns = rows.tiles - is_short(tile.y, rows), columns.tiles - is_short(tile.x, columns)
+    whole_rows, whole_columns = rows.tiles - short_tiles(tile.y, rows), columns.tiles - short_tiles(tile.x, columns)
     of_x = tile.real_column if tile.x.infinity is not None else 0
     in_all_columns = tile.x.reals * len(tile.infinity_planes(False)) + tile.x.pairs * len(tile.infinity_planes(True))
     of_both = len(tile.infinity_planes(False)) if tile.x.infinity is not None else 0
@@ -178,9 +179,9 @@ def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters:
     return 2 * products * depth * filled + rows.tiles * columns.tiles * transforms
 
 
-def is_short(transform: Transform, axis: UnitAxis) -> int:
-    """1 where the last tile does not need the point at infinity."""
-    return int(transform.infinity is not None and axis.unit_outputs % axis.tile != 0)
+def short_tiles(transform: Transform, axis: UnitAxis) -> int:
+    """How many tiles can give one output less, and so do without the point at infinity."""
+    return min(axis.tiles, axis.tiles * axis.tile - axis.unit_outputs) if transform.infinity is not None else 0
 
 
 def _layout(*users: dict[str, int]) -> tuple[dict[str, int], int]:

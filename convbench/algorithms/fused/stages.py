@@ -82,14 +82,15 @@ def known(value: Real, code: Code) -> Vector:
 def forward_rows(program: Program, code: Code, tile: Tile) -> None:
     """The transform along x of one block of 16 channels, row by row.
 
-    Arguments: buffer, bytes of a line row in it, where to (row, tile, point), rows, tiles a row.
+    Arguments: buffer, bytes of a line row in it, where to (row, tile, point), rows, tiles a row, those not short.
     """
-    buffer, pitch, room, rows, tiles = code.arguments
+    buffer, pitch, room, rows, tiles, whole = code.arguments
     x = tile.x
     for i in code.range(rows):
         for t in code.range(tiles):
+            column = t * x.outputs - code.most(0, t - whole)
             for part in code.range(BLOCK // code.lanes):
-                line = buffer + i * pitch + t * (x.outputs * LINE) + part * code.bytes
+                line = buffer + i * pitch + column * LINE + part * code.bytes
                 reals, pairs = x.spectrum([(line + k * LINE).load() for k in range(x.window)])
                 into = room + (i * tiles + t) * (tile.columns * LINE) + part * code.bytes
                 for k, value in enumerate([*reals, *(number for pair in pairs for number in pair)]):
@@ -99,14 +100,14 @@ def forward_rows(program: Program, code: Code, tile: Tile) -> None:
 def forward_columns(program: Program, code: Code, tile: Tile, streams: bool) -> None:
     """The transform along y of a rectangle of tiles, to V; streams: past the caches, a line at a time.
 
-    Arguments: what forward_rows left of the first tile, bytes from row to row of it, V (these channels, first tile),
-    bytes from plane to plane, rows of tiles, tiles a row.
+    Arguments: what forward_rows left of the first tile, bytes from row to row of it and from one row of tiles to the
+    next, V (these channels, first tile), bytes from plane to plane, rows of tiles, tiles a row.
     """
-    room, row, v, plane, tile_rows, tiles = code.arguments
+    room, row, down, v, plane, tile_rows, tiles = code.arguments
     for tile_row in code.range(tile_rows):
         for t in code.range(tiles):
             for part in code.range(BLOCK // code.lanes):
-                source = room + tile_row * tile.y.outputs * row + t * (tile.columns * LINE) + part * code.bytes
+                source = room + tile_row * down + t * (tile.columns * LINE) + part * code.bytes
                 target = v + (tile_row * tiles + t) * LINE + part * code.bytes
                 forward_tile(code, tile, source, row, target, plane, streams)
 
@@ -175,26 +176,28 @@ def backward_column(program: Program, code: Code, tile: Tile, is_pair: bool) -> 
 def backward_rows(program: Program, code: Code, tile: Tile) -> None:
     """The inverse transform along x of one row of tiles, and its pixels into the output's planes.
 
-    Arguments: tiles' rows as backward_column left them, in two places, how many in each, output rows, output columns,
-    room for pixels, output (first channel, first row), bytes from channel to channel, channels, where to put what has
-    no channel, past as of scatter.
+    Arguments: tiles' rows as backward_column left them, whole ones and short ones, how many of each, output rows,
+    output columns, room for pixels, output (first channel, first row), bytes from channel to channel, channels, where
+    to put what has no channel, past as of scatter.
     """
     first, second, firsts, seconds, rows, columns, room, output, channel, channels, nowhere, past = code.arguments
     y, x = tile.y, tile.x
     every = max(1, BLOCK // x.outputs)  # tiles whose pixels fill about a cache line of each channel
     for i in code.range(rows):
-        for source, tiles, before in ((first, firsts, 0), (second, seconds, firsts)):
+        for source, tiles, start, step in (
+            (first, firsts, code.index(0), x.outputs), (second, seconds, firsts * x.outputs, x.outputs - 1),
+        ):  # fmt: skip
             for t in code.range(tiles):
+                pixel = i * columns + start + t * step
                 with code.when(code.builder.and_((t % every).is_equal(0), past.is_equal(0))):
-                    first_pixel = i * columns + (t + before) * x.outputs
                     for c in range(BLOCK):
-                        (output + (channel * c + first_pixel * 4)).prefetch(write=True)
+                        (output + (channel * c + pixel * 4)).prefetch(write=True)
                 for part in code.range(BLOCK // code.lanes):
                     line = source + (t * y.outputs + i) * (tile.columns * LINE) + part * code.bytes
                     values: list[Real] = [(line + k * LINE).load() for k in range(tile.columns)]
                     pairs = [Complex(values[x.reals + 2 * k], values[x.reals + 2 * k + 1]) for k in range(x.pairs)]
-                    # A row's last tile may reach into the next row, which is written after it.
-                    into = room + (i * columns + (t + before) * x.outputs) * LINE + part * code.bytes
+                    # A short tile reaches into the next one, a row's last tile into the next row: written after it.
+                    into = room + pixel * LINE + part * code.bytes
                     for k, value in enumerate(x.result(values[: x.reals], pairs)):
                         (into + k * LINE).store(known(value, code))
     scatter(code, room, output, channel, channels, rows * columns, nowhere, past)
