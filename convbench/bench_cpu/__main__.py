@@ -1,9 +1,8 @@
 """`python -m convbench.bench_cpu`: measure ours and PyTorch on the CPU, layer by layer and in sequence, and compare.
 
 The layers are measured by `convbench run`, a file for each batch, all algorithms and PyTorch's modes in turns. From its
-rows the fastest of ours within a bound on the error are taken for each convolution, of these the one that is fastest
-between the other layers, and the convolutions are called in sequence: `stack.csv`. --net measures other layer sets
-instead, layer by layer only.
+rows the fastest of ours within a bound on the error are taken for each convolution, of these the ones with which all of
+them, called in sequence, are fastest: `stack.csv`. --net measures other layer sets instead, layer by layer only.
 """
 
 from __future__ import annotations

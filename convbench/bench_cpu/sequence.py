@@ -23,7 +23,8 @@ from convbench.results.stack import StackRow
 from convbench.stats import median, summarise
 
 CANDIDATES = 4  # of a layer
-TRIES = 9  # timed calls of each, of which the median counts
+TRIES = 7  # timed passes with each, of which the median counts
+SWEEPS = 2  # over the layers
 LEAST_ROUNDS = 31  # the 95 % interval of their median leaves out the ten least and the ten largest
 
 
@@ -58,6 +59,12 @@ class Run:
         """Of each round."""
         return [sample.seconds for sample in self.samples]
 
+    def sample(self, device: Device) -> None:
+        """An untimed pass, and a timed one."""
+        call: list[Call] = [self.call]
+        device.time(call, 1)
+        self.samples.append(device.time(call, 1))
+
     def call(self) -> None:
         """All layers, one after another."""
         for case in self.cases.values():
@@ -80,9 +87,7 @@ def measure_sequences(
     while number < LEAST_ROUNDS or device.now() - begin < seconds:
         shuffle.shuffle(order)
         for run in order:
-            call: list[Call] = [run.call]
-            device.time(call, 1)
-            run.samples.append(device.time(call, 1))
+            run.sample(device)
         number += 1
         told(number)
     for run in runs:
@@ -96,9 +101,10 @@ def measure_sequences(
 def choose(
     layers: Sequence[Layer], candidates: Mapping[str, Sequence[Algorithm]], device: Device, batch: int, seed: int
 ) -> dict[str, Algorithm]:
-    """The candidate of each layer that is fastest between the other layers.
+    """The candidate of each layer with which the whole sequence is fastest: filters it drives out cost the others time.
 
-    All layers are called in order again and again, each with one of its candidates at random. Raises SequenceError.
+    From the first ones on, a layer's candidates take turns while the others stay; twice, as a choice changes what the
+    others' are worth. Raises SequenceError.
     """
     cases = {
         layer.name: [
@@ -108,22 +114,30 @@ def choose(
         for layer in layers
         for data in [operands(Problem(layer.shape.with_batch(batch)), device, seed)]
     }
-    seconds: dict[str, list[list[float]]] = {name: [[] for _ in found] for name, found in cases.items()}
-    shuffle = random.Random(seed)
-    while any(len(taken) < TRIES for found in seconds.values() for taken in found):
+    chosen, shuffle = {name: found[0] for name, found in cases.items()}, random.Random(seed)
+    for _ in range(SWEEPS):
+        before = dict(chosen)
         for name, found in cases.items():
-            least = min(len(taken) for taken in seconds[name])
-            number = shuffle.choice([i for i, taken in enumerate(seconds[name]) if len(taken) == least])
-            call = found[number].call
-            assert call is not None
-            seconds[name][number].append(device.time([call], 1).seconds)
+            if len(found) > 1:
+                taken = _in_turns([{**chosen, name: case} for case in found], device, shuffle)
+                chosen[name] = min(zip(found, taken, strict=True), key=lambda pair: pair[1])[0]
+        if chosen == before:
+            break
     for found in cases.values():
         for case in found:
             case.release()
-    return {
-        name: candidates[name][min(range(len(found)), key=lambda i: median(found[i]))]
-        for name, found in seconds.items()
-    }
+    return {name: case.algorithm for name, case in chosen.items()}
+
+
+def _in_turns(sequences: Sequence[Mapping[str, Case]], device: Device, shuffle: random.Random) -> list[float]:
+    """The median seconds of each sequence; an untimed pass before each timed one."""
+    runs = [Run(Way("", {}), dict(cases)) for cases in sequences]
+    order = list(runs)
+    for _ in range(TRIES):
+        shuffle.shuffle(order)
+        for run in order:
+            run.sample(device)
+    return [median(run.seconds) for run in runs]
 
 
 def _open(way: Way, layer: str, data: Operands, device: Device) -> Case:
