@@ -30,7 +30,7 @@ from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
 from convbench.reference import convolve
 from convbench.shapes import ConvShape, parse_shape
-from convbench.vector import build
+from convbench.vector import build, room
 from convbench.vector.target import Target
 
 TOOMS: list[Transform] = [
@@ -309,6 +309,39 @@ def test_phases(caches: tuple[int, int]) -> None:
     assert list(seconds) == ["input transform", "products", "output transform"]
     assert min(seconds.values()) > 0
     assert np.array_equal(y, again)
+
+
+def test_plans_share_their_rooms_and_nothing_else() -> None:
+    """Each finds what another left, or larger rooms than its own; the bits are those on a device of its own."""
+    words = ("n2c20h9w11k40r3s3p1", "n5c50h17w17k33r3s3p1", "n1c7h5w5k16r3s3p1")
+    for caches in ((1 << 19, 1 << 25), (1 << 15, 1 << 17)):
+        device, cases = Poisoned(2, caches), []
+        for word in words:
+            problem = Problem(parse_shape(word))
+            x, w = problem.operands(0)
+            alone = answer(plan_of(problem, Poisoned(2, caches), toom, (4, 4)), problem, x, w)
+            cases.append((plan_of(problem, device, toom, (4, 4)), problem, x, w, alone))
+        for made, problem, x, w, alone in [*cases, *cases[::-1]]:
+            assert np.array_equal(answer(made, problem, x, w), alone)
+        held = [room.nbytes for room in room._rooms[device].values()]
+        assert sum(held) < sum(case[0].workspace for case in cases)
+
+
+def test_rooms_are_weighed_with_each_plan() -> None:
+    """Also where another plan's would do."""
+    problem = Problem(parse_shape("n5c50h27w27k33r3s3p1"))
+    device = Cpu(2)
+    x, w = problem.operands(0)
+    y = device.empty(problem.shape.y_shape, "float32")
+
+    def whole() -> None:
+        made = plan_of(problem, device, toom, (4, 4))
+        made.run(x, made.prepare(w), y)
+        found.append(made.workspace)
+
+    found: list[int] = []
+    peaks = [device.peak(whole) for _ in range(3)]
+    assert min(peaks[1:]) >= found[-1]
 
 
 @given(

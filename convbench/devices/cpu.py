@@ -144,6 +144,9 @@ class Cpu:
 
     def peak(self, call: Call) -> int:
         """By tracemalloc, to which NumPy reports its buffers; what Numba or BLAS take by themselves is not seen."""
+        from convbench.vector.room import forget
+
+        forget(self)
         gc.collect()
         tracemalloc.start()
         try:

@@ -22,13 +22,13 @@ from convbench.vector.team import Fields
 LANE_BYTES = 24  # of a channel in the table of channels
 
 FIELDS = (
-    "x", "y", "u", "v", "scratch", "counters", "table", "product",  # addresses
+    "x", "y", "u", "rooms", "counters", "table", "product",  # addresses
     "images", "image_bytes", "height", "width", "row_step",  # input
     "groups", "depth", "blocks_of_channels", "filters", "panels", "items",  # of a group, channels after the split
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",
     "tile_rows", "tiles", "columns", "pitch",  # of an image; a line row of the buffer
     "block_images", "block_tile_rows", "strips", "blocks",
-    "tickets", "slab_bytes", "plane_bytes", "group_bytes", "v_bytes",  # of V
+    "tickets", "slab_bytes", "plane_bytes", "group_bytes",  # of V
     "short_rows", "short_columns",  # of tiles, the last ones, with one output less
     "m_plane_bytes", "m_bytes", "t_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",
     "past",  # 1: y is too large for the caches

@@ -35,14 +35,15 @@ def convolve(
     place, thread, threads = code.arguments
     team = Team(thread, threads)
     f = Fields(code, place, FIELDS)
-    scratch = f.pointer("scratch") + thread * f.scratch_bytes
+    shared, scratch = (f.pointer("rooms") + 8 * i for i in (0, thread + 1))
+    shared, scratch = (place.integer_as_pointer(place.integer()) for place in (shared, scratch))
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.items
     if private:
         parts, each = f.blocks * f.groups, f.blocks_of_channels
         with shared_out(code, f.pointer("counters"), parts, team, wait=False) as part:
             group = part % f.groups
-            v = f.pointer("v") + thread * f.v_bytes - group * f.group_bytes  # its room is for one group
+            v = scratch + f.scratch_bytes - group * f.group_bytes  # its room is for one group
             block = Block(code, f, tile, part // f.groups, v, scratch)
             following = code.least(part + 1, parts - 1)
             then = Block(code, f, tile, following // f.groups, v, scratch).input_place(f, following % f.groups * each)
@@ -57,7 +58,7 @@ def convolve(
         code.fence()
         return
     for number in code.range(f.blocks):
-        block = Block(code, f, tile, number, f.pointer("v"), scratch)
+        block = Block(code, f, tile, number, shared, scratch)
         counters = f.pointer("counters") + number * 2 * f.tickets
         items = block.images * inputs
         with shared_out(code, counters, items, team) as item, clock.phase(0):

@@ -22,6 +22,7 @@ from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.distance import are_far_apart
 from convbench.vector.product import BLOCK, LINE, Asks, panel_address
+from convbench.vector.room import Rooms
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, runner, tickets
 
@@ -70,7 +71,6 @@ def sizes(
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
-        "v_bytes": (1 if blocks.private else s.groups) * plane_bytes * tile.planes,
         "short_rows": short_rows, "short_columns": short_columns,
         "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
@@ -98,8 +98,9 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     work = work_of(problem, tile, rows, columns)
     side, blocks = work.panels, cut(tile, work, caches_of(device))
     values = sizes(problem, device, tile, rows, columns, blocks, side)
-    v = device.empty(((device.threads if blocks.private else 1) * values["v_bytes"] // 4,), "float32")
-    scratch = device.empty((device.threads * values["scratch_bytes"] // 4,), "float32")
+    group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
+    shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (s.groups * group_bytes, 0)
+    rooms = Rooms(device, shared_bytes, scratch_bytes + own_bytes)
     counters = xp.zeros((1 if blocks.private else 2 * values["blocks"]) * values["tickets"] // 8, xp.int64)
     out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
@@ -107,10 +108,10 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    asks, streams = passage(s, device, blocks.private, work.filter_bytes, v.nbytes)
+    asks, streams = passage(s, device, blocks.private, work.filter_bytes, shared_bytes + device.threads * own_bytes)
     if streams:
         note += "; V past the caches"
-    held = {"v": v, "scratch": scratch, "counters": counters}
+    held = {"rooms": rooms.addresses, "counters": counters}
     arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, asks)})
 
     def kernel(clocked: bool) -> Any:
@@ -125,6 +126,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     def run(x: Any, u: Any, y: Any, call: Any = call) -> None:
         arguments.point("x", x)
         arguments.point("u", u)
+        rooms.settle()
         for psi, table in zip(out_phases, tables, strict=True):
             counters[...] = 0
             out = unit_y if apart else y
@@ -143,7 +145,7 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
         return shares(clocks, PHASES, device.now() - begin)
 
     flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values["depth"], values["filters"])
-    workspace = sum(array.nbytes for array in (*held.values(), unit_y, *tables))
+    workspace = rooms.nbytes + sum(array.nbytes for array in (counters, unit_y, *tables))
     return Plan(run, prepare, workspace, note, flops, phases)
 
 
