@@ -311,6 +311,26 @@ def test_phases(caches: tuple[int, int]) -> None:
     assert np.array_equal(y, again)
 
 
+@pytest.mark.parametrize("word", ["n9c40h13w13k256r3s3p1g2", "n7c96h14w14k128r3s3p1g2"])
+def test_one_group_at_a_time(word: str) -> None:
+    """Where blocks of all groups are too small for filters from memory: the same bits."""
+    problem = Problem(parse_shape(word))
+    x, w = problem.operands(0)
+    found, groups = [], []
+    for caches in ((1 << 19, 1 << 18), (1 << 13, 1 << 30)):
+        device = Poisoned(2, caches)
+        made = plan_of(problem, device, toom, (4, 4))
+        rows, columns = axes(problem.shape, (4, 4), 5)
+        tile = Tile(toom(4, 3), toom(4, 3))
+        blocks = cut(tile, plan.work_of(problem, tile, rows, columns), plan.caches_of(device))
+        assert not blocks.private
+        groups.append(blocks.groups)
+        found.append(answer(made, problem, x, w))
+    assert groups == [1, 2]
+    assert np.array_equal(*found)
+    assert error_of(found[0], x, w, problem.shape) < 3e-6
+
+
 def test_plans_share_their_rooms_and_nothing_else() -> None:
     """Each finds what another left, or larger rooms than its own; the bits are those on a device of its own."""
     words = ("n2c20h9w11k40r3s3p1", "n5c50h17w17k33r3s3p1", "n1c7h5w5k16r3s3p1")

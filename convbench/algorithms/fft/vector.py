@@ -10,10 +10,9 @@ from convbench.algorithms.fused.blocks import cut
 from convbench.algorithms.fused.dft import Dft
 from convbench.algorithms.fused.plan import caches_of, fused, work_of
 from convbench.algorithms.fused.stages import Tile
-from convbench.algorithms.unit import UnitAxis, axes, ceil_div
+from convbench.algorithms.unit import UnitAxis, axes
 from convbench.devices.base import Device
 from convbench.problem import Problem
-from convbench.vector.product import BLOCK
 from convbench.vector.target import host
 
 SIZES = (8, 9, 10, 12, 14, 15, 16, 18, 20, 30)
@@ -73,6 +72,5 @@ def cost(problem: Problem, size: tuple[int, int], device: Device) -> float:
     blocks = cut(tile, work, caches)
     filters = blocks.number(work) * work.filter_bytes * panels / BYTES_AN_OPERATION
     products = max(points * c * k, filters if work.passes(caches) else filters / NEARER)
-    items = s.groups * ceil_div(k, BLOCK * work.panels)
-    uneven = 1 if blocks.private else ceil_div(items, caches.threads) * caches.threads / items
+    uneven = 1 if blocks.private else work.unevenness(blocks.groups, caches.threads)
     return uneven * (products + points * TRANSFORM * panels * (c + k))

@@ -3,15 +3,16 @@
 A block's tiles go through the engine together. Of M (the products of all points along y at one point along x), of T
 (those of all points along x, inverted along y) and of V's plane at work, parts of a core's own cache are filled; of V
 as a whole, a part of the cache all cores share. T is there too where that is less than what larger blocks save: it is
-written once and read once, while all filters are read for each block. Where V of one group of a block that is still
-large enough for the products fits a core's own cache, and such blocks can be dealt out evenly, each thread gets blocks
-of its own: nobody waits for anybody, and what one core has written no other reads.
+written once and read once, while all filters are read for each block. Where those come from memory and blocks are too
+small for it, a block takes one group at a time, if the group's filters still keep all threads busy. Where V of one
+group of a block that is still large enough for the products fits a core's own cache, and such blocks can be dealt out
+evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import ceil_div
@@ -23,7 +24,8 @@ PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's o
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay,
 FEW_ROWS = 8  # or so many, where all filters are at most
 FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
-EVEN = 1.15  # the work of the busiest thread, over an even share, where threads have blocks of their own
+ENOUGH_TILES = 24  # of a block: with fewer, products wait for filters that come from memory
+EVEN = 1.15  # the work of the busiest thread, over an even share, at most
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class Work:
     tile_bytes: int  # of one tile's one point, all channels of a group
     panels: int = 1  # whose products go side by side, each with its M and T
     filter_bytes: int = 0  # of all points of all filters
+    items: int = 1  # of such panels, in each group
+
+    def unevenness(self, groups: int, threads: int) -> float:
+        """The busiest thread's share over an even one, where threads share out the filters of so many groups."""
+        items = groups * self.items
+        return ceil_div(items, threads) * threads / items
 
     def passes(self, caches: Caches) -> bool:
         """Whether the filters come from memory again for each block, as the shared cache cannot hold them."""
@@ -54,11 +62,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The cut: images and rows of tiles a block, and whether it is a thread's own."""
+    """The cut: images and rows of tiles a block, whether it is a thread's own, groups it takes."""
 
     images: int
     tile_rows: int
     private: bool
+    groups: int = 1
 
     def number(self, work: Work) -> int:
         """Of blocks, for all images."""
@@ -69,7 +78,10 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     """The rule above."""
     own = min(int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes), _fitting(tile, work, caches, False))
     least = FEW_ROWS if work.filter_bytes <= FILTERS_PART * caches.shared else LEAST_ROWS
-    shared = _shared(work, most_tiles(tile, work, caches))
+    shared, one = (_shared(part, most_tiles(tile, part, caches)) for part in (work, replace(work, groups=1)))
+    waits = work.passes(caches) and _tiles(shared) * work.tiles < ENOUGH_TILES
+    if waits and one.number(work) < shared.number(work) and work.unevenness(1, caches.threads) <= EVEN:
+        shared = one
     return max(_private(work, least, own, caches.threads), key=_tiles, default=shared)
 
 
@@ -111,9 +123,9 @@ def _fitting(tile: Tile, work: Work, caches: Caches, t_is_shared: bool) -> int:
 
 
 def _shared(work: Work, most: int) -> Blocks:
-    """Whole images where one fits, in equal parts, else equal strips of an image."""
+    """Of all groups of the work: whole images where one fits, in equal parts, else equal strips of an image."""
     if work.rows * work.tiles <= most:
         images = ceil_div(work.images, ceil_div(work.images, most // (work.rows * work.tiles)))
-        return Blocks(images, work.rows, False)
+        return Blocks(images, work.rows, False, work.groups)
     strip = max(1, most // work.tiles)
-    return Blocks(1, ceil_div(work.rows, ceil_div(work.rows, strip)), False)
+    return Blocks(1, ceil_div(work.rows, ceil_div(work.rows, strip)), False, work.groups)

@@ -32,40 +32,46 @@ def convolve(
     side: panels whose products go side by side; lanes: step, run, alike of gather; private: blocks of their own for
     threads; streams: V goes past the caches; clocked: counts cycles by phase.
     """
-    place, thread, threads = code.arguments
+    arguments, thread, threads = code.arguments
     team = Team(thread, threads)
-    f = Fields(code, place, FIELDS)
+    f = Fields(code, arguments, FIELDS)
     shared, scratch = (f.pointer("rooms") + 8 * i for i in (0, thread + 1))
-    shared, scratch = (place.integer_as_pointer(place.integer()) for place in (shared, scratch))
+    shared, scratch = (room.integer_as_pointer(room.integer()) for room in (shared, scratch))
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    inputs, panels = f.groups * f.blocks_of_channels, f.groups * f.items
+    inputs, each = f.groups * f.blocks_of_channels, f.block_groups * f.blocks_of_channels
+
+    def place(i: Index, first: Index) -> Index:
+        """Of all images' blocks of channels, the i-th of those groups that begin with the first."""
+        return i // each * inputs + first * f.blocks_of_channels + i % each
+
     if private:
-        parts, each = f.blocks * f.groups, f.blocks_of_channels
+        parts = f.blocks * f.groups
         with shared_out(code, f.pointer("counters"), parts, team, wait=False) as part:
-            group = part % f.groups
+            group, after = part % f.groups, code.least(part + 1, parts - 1)
             v = scratch + f.scratch_bytes - group * f.group_bytes  # its room is for one group
             block = Block(code, f, tile, part // f.groups, v, scratch)
-            following = code.least(part + 1, parts - 1)
-            then = Block(code, f, tile, following // f.groups, v, scratch).input_place(f, following % f.groups * each)
+            following = Block(code, f, tile, after // f.groups, v, scratch)
+            then = following.input_place(f, after % f.groups * f.blocks_of_channels)
             items = block.images * each
             for i in code.range(items):
                 with clock.phase(0):
-                    here, later = (k // each * inputs + group * each + k % each for k in (i, i + 1))
-                    ahead = code.choose(i + 1 < items, block.input_place(f, later), then)
-                    transform_input(program, code, tile, lanes, streams, f, block, here, ahead)
+                    ahead = code.choose(i + 1 < items, block.input_place(f, place(i + 1, group)), then)
+                    transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
             for number in code.range(f.items):
                 finish_panels(program, code, tile, side, f, block, group * f.items + number, clock)
         code.fence()
         return
-    for number in code.range(f.blocks):
-        block = Block(code, f, tile, number, shared, scratch)
+    sets = f.groups // f.block_groups
+    for number in code.range(f.blocks * sets):
+        first = number % sets * f.block_groups
+        block = Block(code, f, tile, number // sets, shared - first * f.group_bytes, scratch)
         counters = f.pointer("counters") + number * 2 * f.tickets
-        items = block.images * inputs
+        items = block.images * each
         with shared_out(code, counters, items, team) as item, clock.phase(0):
-            ahead = block.input_place(f, code.least(item + 1, items - 1))
-            transform_input(program, code, tile, lanes, streams, f, block, item, ahead)
-        with shared_out(code, counters + f.tickets, panels, team) as item:
-            finish_panels(program, code, tile, side, f, block, item, clock)
+            ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
+            transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
+        with shared_out(code, counters + f.tickets, f.block_groups * f.items, team) as item:
+            finish_panels(program, code, tile, side, f, block, first * f.items + item, clock)
     code.fence()
 
 

@@ -34,10 +34,10 @@ def odd_lines(count: int) -> int:
 
 
 def sizes(
-    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, blocks: Blocks, side: int
+    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, work: Work, blocks: Blocks
 ) -> dict[str, int]:
     """The kernel's FIELDS but for addresses."""
-    s = problem.shape
+    s, side = problem.shape, work.panels
     depth, filters = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
     most = blocks.images * blocks.tile_rows * columns.tiles  # tiles a block
     slab_bytes = odd_lines(most * LINE)
@@ -63,12 +63,12 @@ def sizes(
     return {
         "images": s.n, "image_bytes": 4 * s.c * s.h * s.w, "height": s.h, "width": s.w, "row_step": rows.step,
         "groups": s.groups, "depth": depth, "blocks_of_channels": ceil_div(depth, BLOCK),
-        "filters": filters, "panels": ceil_div(filters, BLOCK), "items": ceil_div(filters, side * BLOCK),
+        "filters": filters, "panels": ceil_div(filters, BLOCK), "items": work.items,
         "out_rows": rows.unit_outputs, "out_columns": columns.unit_outputs,
         "out_image_bytes": 4 * s.k * rows.unit_outputs * columns.unit_outputs,
         "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
         "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
-        "block_images": blocks.images, "block_tile_rows": blocks.tile_rows,
+        "block_images": blocks.images, "block_tile_rows": blocks.tile_rows, "block_groups": blocks.groups,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "short_rows": short_rows, "short_columns": short_columns,
@@ -84,7 +84,8 @@ def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis) -> 
     channels = s.c // s.groups * rows.channels * columns.channels
     panels = ceil_div(s.k // s.groups, BLOCK)
     side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * channels * LINE
-    return Work(s.n, rows.tiles, columns.tiles, s.groups, ceil_div(channels, BLOCK) * LINE, side, u_bytes)
+    tile_bytes, items = ceil_div(channels, BLOCK) * LINE, ceil_div(panels, side)
+    return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items)
 
 
 def caches_of(device: Device) -> Caches:
@@ -97,11 +98,12 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     s, xp = problem.shape, device.xp
     work = work_of(problem, tile, rows, columns)
     side, blocks = work.panels, cut(tile, work, caches_of(device))
-    values = sizes(problem, device, tile, rows, columns, blocks, side)
+    values = sizes(problem, device, tile, rows, columns, work, blocks)
     group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
-    shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (s.groups * group_bytes, 0)
+    shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (blocks.groups * group_bytes, 0)
     rooms = Rooms(device, shared_bytes, scratch_bytes + own_bytes)
-    counters = xp.zeros((1 if blocks.private else 2 * values["blocks"]) * values["tickets"] // 8, xp.int64)
+    sharings = 1 if blocks.private else 2 * values["blocks"] * (s.groups // blocks.groups)
+    counters = xp.zeros(sharings * values["tickets"] // 8, xp.int64)
     out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
     apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
