@@ -20,6 +20,7 @@ LONGEST_PIECE = 11  # taps of a piece of the filter
 # Found by timing phases on Zen 4; each multiplied by, or shared among, the panels of a product (vector/target.py), as
 # multiply-adds alone are that much faster on Zen 5:
 TRANSFORM = 12  # multiply-adds in the time that a transform takes for one number
+IN_REGISTERS, SPILLS = 20, 1.1  # points along one axis up to which it is so; by how much it takes longer with more
 BYTES_AN_OPERATION = 0.4  # bytes of filters that come from memory in the time of one multiply-add, of all threads
 NEARER = 3  # times as many come from the shared cache
 
@@ -67,10 +68,11 @@ def cost(problem: Problem, size: tuple[int, int], device: Device) -> float:
     s = problem.shape
     tile, rows, columns = _tile(problem, size)
     c, k = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
-    points = tile.planes * s.groups * rows.out_phases * columns.out_phases * s.n * rows.tiles * columns.tiles
+    numbers = tile.planes * s.groups * rows.out_phases * columns.out_phases * s.n * rows.tiles * columns.tiles
     work, caches, panels = work_of(problem, tile, rows, columns), caches_of(device), host().panels
     blocks = cut(tile, work, caches)
     filters = blocks.number(work) * work.filter_bytes * panels / BYTES_AN_OPERATION
-    products = max(points * c * k, filters if work.passes(caches) else filters / NEARER)
+    products = max(numbers * c * k, filters if work.passes(caches) else filters / NEARER)
     uneven = 1 if blocks.private else work.unevenness(blocks.groups, caches.threads)
-    return uneven * (products + points * TRANSFORM * panels * (c + k))
+    spilled = SPILLS ** sum(points > IN_REGISTERS for points in size)
+    return uneven * (products + numbers * spilled * TRANSFORM * panels * (c + k))
