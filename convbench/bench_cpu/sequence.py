@@ -23,7 +23,7 @@ from convbench.results.stack import StackRow
 from convbench.stats import median, summarise
 
 CANDIDATES = 4  # of a layer
-TRIES = 7  # timed passes with each, of which the median counts
+TRIES, TRY_SECONDS = 7, 2.0  # timed passes with each at least, of which the median counts, and time a layer's take
 SWEEPS = 2  # over the layers
 LEAST_ROUNDS = 31  # the 95 % interval of their median leaves out the ten least and the ten largest
 
@@ -132,8 +132,8 @@ def choose(
 def _in_turns(sequences: Sequence[Mapping[str, Case]], device: Device, shuffle: random.Random) -> list[float]:
     """The median seconds of each sequence; an untimed pass before each timed one."""
     runs = [Run(Way("", {}), dict(cases)) for cases in sequences]
-    order = list(runs)
-    for _ in range(TRIES):
+    order, begin = list(runs), device.now()
+    while len(runs[0].samples) < TRIES or device.now() - begin < TRY_SECONDS:
         shuffle.shuffle(order)
         for run in order:
             run.sample(device)
