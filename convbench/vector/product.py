@@ -17,6 +17,7 @@ from convbench.vector.target import Target
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
 BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes, a cache line
+NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
 
 
 class Asks(NamedTuple):
@@ -101,7 +102,8 @@ def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
     A, B and C, and from B, and from C, to the next panel. The A and B of the next plane are prefetched by the way:
-    each part fetches its share of them, evenly, as memory answers no faster in a hurry.
+    each part fetches its share of them, evenly, as memory answers no faster in a hurry. Where all rows are one part, B
+    is a stream, and what is near is enough: a whole plane ahead would have left the first cache before it is read.
     """
     first_a, slab, first_b, first_c, depth, *numbers, planes, plane_a, plane_b, plane_c, beside_b, beside_c = (
         code.arguments
@@ -109,21 +111,20 @@ def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
     cut = RowCut(*numbers)
     for plane in code.range(planes):
         a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
-        _plane(
-            program, code, panels, asks, cut, (a, b, c), slab, depth, (a + plane_a, b + plane_b), (beside_b, beside_c)
-        )
+        _plane(program, code, panels, asks, cut, (a, b, c), slab, depth, (plane_a, plane_b), (beside_b, beside_c))
 
 
 def _plane(
     program: Program, code: Code, panels: int, asks: Asks, cut: RowCut, matrices: tuple[Pointer, Pointer, Pointer],
-    slab: Index, depth: Index, following: tuple[Pointer, Pointer], beside: tuple[Index, Index],
+    slab: Index, depth: Index, step: tuple[Index, Index], beside: tuple[Index, Index],
 ) -> None:  # fmt: skip
     """One plane, its rows in parts."""
-    (a, b, c), (next_a, next_b) = matrices, following
+    a, b, c = matrices
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
-        ahead_a, ahead_b = next_a + part * cut.share_a, next_b + part * cut.share_b
+        ahead_a = a + step[0] + part * cut.share_a
+        ahead_b = b + code.choose(cut.parts >= 2, step[1] + part * cut.share_b, NEAR)
         source, into = a + first * LINE, c + first * LINE
         with code.cases(count, range(1, most_rows(program.target, panels) + 1)) as cases:
             for number in cases:
