@@ -10,6 +10,7 @@ conjugates. A complex point takes three planes, for Gauss's three products:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -190,8 +191,8 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
             for t in code.range(tiles):
                 pixel = i * columns + start + t * step
                 with code.when(code.builder.and_((t % every).is_equal(0), past.is_equal(0))):
-                    for c in range(BLOCK):
-                        (output + (channel * c + pixel * 4)).prefetch(write=True)
+                    for c, byte in product(range(BLOCK), range(0, 4 * x.outputs, LINE)):
+                        (output + (channel * c + pixel * 4 + byte)).prefetch(write=True)
                 for part in code.range(BLOCK // code.lanes):
                     line = source + (t * y.outputs + i) * (tile.columns * LINE) + part * code.bytes
                     values: list[Real] = [(line + k * LINE).load() for k in range(tile.columns)]
