@@ -1,0 +1,113 @@
+"""How the tile engine's work is cut into blocks, what is shared out together, and the rooms that plans share."""
+
+from __future__ import annotations
+
+import fakes  # noqa: F401  (its settings of hypothesis)
+import numpy as np
+import pytest
+from fused_plans import CACHES, Poisoned, answer, error_of, plan_of, toom
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convbench.algorithms.fused import plan
+from convbench.algorithms.fused.blocks import Caches, Work, cut
+from convbench.algorithms.fused.stages import Tile
+from convbench.algorithms.unit import axes
+from convbench.devices.cpu import Cpu
+from convbench.problem import Problem
+from convbench.reference import convolve
+from convbench.shapes import parse_shape
+from convbench.vector import room
+from convbench.vector.target import Target
+
+
+@pytest.mark.parametrize(
+    "word", ["n2c20h9w11k40r3s3p1", "n3c7h9w11k16r3s3", "n1c36h14w13k70r3s3p1g2", "n5c50h7w7k33r3s3p1"]
+)
+def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odd and even numbers of panels, one by one and in pairs, U kept or not, V in the caches or not: the same bits.
+
+    Whatever this CPU takes by itself: the small caches are too small for U.
+    """
+    problem = Problem(parse_shape(word))
+    for caches in ((1 << 19, 1 << 25), (1 << 15, 1 << 17)):
+        found = []
+        for side, bars, far in ((1, False, False), (2, False, True), (2, True, False), (2, True, True)):
+            monkeypatch.setattr(Target, "panels", side)
+            monkeypatch.setattr(Target, "bars_passers", bars)
+            monkeypatch.setattr(plan, "are_far_apart", lambda threads, far=far: far)
+            x, w = problem.operands(2)
+            found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3)), problem, x, w))
+        assert all(np.array_equal(found[0], other) for other in found[1:])
+        assert np.linalg.norm(found[0] - convolve(x, w, problem.shape)) < 3e-6 * np.linalg.norm(found[0])
+
+
+@pytest.mark.parametrize("word", ["n9c40h13w13k256r3s3p1g2", "n7c96h14w14k128r3s3p1g2"])
+def test_one_group_at_a_time(word: str) -> None:
+    """Where blocks of all groups are too small for filters from memory: the same bits."""
+    problem = Problem(parse_shape(word))
+    x, w = problem.operands(0)
+    found, groups = [], []
+    for caches in ((1 << 19, 1 << 18), (1 << 13, 1 << 30)):
+        device = Poisoned(2, caches)
+        made = plan_of(problem, device, toom, (4, 4))
+        rows, columns = axes(problem.shape, (4, 4), 5)
+        tile = Tile(toom(4, 3), toom(4, 3))
+        blocks = cut(tile, plan.work_of(problem, tile, rows, columns), plan.caches_of(device))
+        assert not blocks.private
+        groups.append(blocks.groups)
+        found.append(answer(made, problem, x, w))
+    assert groups == [1, 2]
+    assert np.array_equal(*found)
+    assert error_of(found[0], x, w, problem.shape) < 3e-6
+
+
+def test_plans_share_their_rooms_and_nothing_else() -> None:
+    """Each finds what another left, or larger rooms than its own; the bits are those on a device of its own."""
+    words = ("n2c20h9w11k40r3s3p1", "n5c50h17w17k33r3s3p1", "n1c7h5w5k16r3s3p1")
+    for caches in ((1 << 19, 1 << 25), (1 << 15, 1 << 17)):
+        device, cases = Poisoned(2, caches), []
+        for word in words:
+            problem = Problem(parse_shape(word))
+            x, w = problem.operands(0)
+            alone = answer(plan_of(problem, Poisoned(2, caches), toom, (4, 4)), problem, x, w)
+            cases.append((plan_of(problem, device, toom, (4, 4)), problem, x, w, alone))
+        for made, problem, x, w, alone in [*cases, *cases[::-1]]:
+            assert np.array_equal(answer(made, problem, x, w), alone)
+        held = [room.nbytes for room in room._rooms[device].values()]
+        assert sum(held) < sum(case[0].workspace for case in cases)
+
+
+def test_rooms_are_weighed_with_each_plan() -> None:
+    """Also where another plan's would do."""
+    problem = Problem(parse_shape("n5c50h27w27k33r3s3p1"))
+    device = Cpu(2)
+    x, w = problem.operands(0)
+    y = device.empty(problem.shape.y_shape, "float32")
+
+    def whole() -> None:
+        made = plan_of(problem, device, toom, (4, 4))
+        made.run(x, made.prepare(w), y)
+        found.append(made.workspace)
+
+    found: list[int] = []
+    peaks = [device.peak(whole) for _ in range(3)]
+    assert min(peaks[1:]) >= found[-1]
+
+
+@given(
+    images=st.integers(1, 70), rows=st.integers(1, 60), tiles=st.integers(1, 60), groups=st.integers(1, 4),
+    depth=st.integers(1, 40), threads=st.integers(1, 64), caches=st.sampled_from(CACHES),
+)  # fmt: skip
+def test_blocks(
+    images: int, rows: int, tiles: int, groups: int, depth: int, threads: int, caches: tuple[int, int]
+) -> None:
+    """Whole images, or rows of one; blocks of a thread's own fit its cache."""
+    tile = Tile(toom(4, 3), toom(4, 3))
+    work = Work(images, rows, tiles, groups, 64 * depth)
+    blocks = cut(tile, work, Caches(*caches, threads))
+    assert 1 <= blocks.images <= images
+    assert 1 <= blocks.tile_rows <= rows
+    assert blocks.images == 1 or blocks.tile_rows == rows
+    if blocks.private and blocks.tile_rows > 1:
+        assert blocks.images * blocks.tile_rows * tiles * tile.planes * 64 * depth <= caches[0]
