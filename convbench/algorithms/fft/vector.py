@@ -17,8 +17,8 @@ from convbench.vector.target import host
 
 SIZES = (8, 9, 10, 12, 14, 15, 16, 18, 20, 30)
 LONGEST_PIECE = 11  # taps of a piece of the filter
-# Found by timing phases on Zen 4; each multiplied by, or shared among, the panels of a product (vector/target.py), as
-# multiply-adds alone are that much faster on Zen 5:
+# Fitted to times of these sizes on Zen 5, the first to phases on Zen 4; two are multiplied by, or shared among, the
+# panels of a product (vector/target.py), as multiply-adds alone are that much faster where there are two:
 TRANSFORM = 12  # multiply-adds in the time that a transform takes for one number
 IN_REGISTERS, SPILLS = 20, 1.1  # points along one axis up to which it is so; by how much it takes longer with more
 BYTES_AN_OPERATION = 0.4  # bytes of filters that come from memory in the time of one multiply-add, of all threads

@@ -60,15 +60,15 @@ class Block:
         self.v, self.scratch = v, scratch
         whole_rows = f.tile_rows - f.short_rows  # of an image
         self.whole_rows = code.most(0, code.least(self.rows, whole_rows - first_row))
-        self.short_rows, whole_columns = self.rows - self.whole_rows, f.tiles - f.short_columns
+        short_rows, whole_columns = self.rows - self.whole_rows, f.tiles - f.short_columns
         self.first_line = first_row * self.outputs - code.most(0, first_row - whole_rows)
         self.lines = self.line(self.rows - 1) + tile.y.window
         zero, of_whole, of_short = code.index(0), self.outputs, self.outputs - 1
         sizes = [
-            (self.whole_rows, zero, self.short_rows, whole_columns, of_short),
+            (self.whole_rows, zero, short_rows, whole_columns, of_short),
             (zero, zero, self.whole_rows, whole_columns, of_whole),
             (zero, whole_columns, self.whole_rows, f.short_columns, of_whole),
-            (self.whole_rows, whole_columns, self.short_rows, f.short_columns, of_short),
+            (self.whole_rows, whole_columns, short_rows, f.short_columns, of_short),
         ]
         ends = [zero]
         for _, _, rows, columns, _ in sizes:
