@@ -130,9 +130,9 @@ class Apart:
         """Rows come from the worker; those of cases that end it are made here."""
         left = {algorithm.name: algorithm for algorithm in algorithms}
         while left:
-            child = self.child or self._start()
-            hand = ""  # the case in hand
+            hand = ""  # the case in hand: "" before the first and between one's row and the next one's turn
             try:
+                child = self.child or self._start()
                 child.send(("layer", request.without(), layer, tuple(left)))
                 while True:
                     word, answer = child.receive(self.timeout)
@@ -142,6 +142,7 @@ class Apart:
                     elif word == "row":
                         row, raw = answer
                         left.pop(row.algo)
+                        hand = ""
                         listener.row(row)
                         yield row, raw
                     else:
@@ -150,12 +151,13 @@ class Apart:
                     self.close()
                 if word == "done":
                     return
-            except ChildError as error:
+            except (ChildError, NoDevice) as error:
                 self.close()
-                yield self._lost(request, layer, left.pop(hand or next(iter(left))), error, listener)
+                if left:  # else it had only to say that it was done
+                    yield self._lost(request, layer, left.pop(hand or next(iter(left))), error, listener)
 
     def _lost(
-        self, request: Request, layer: Layer, algorithm: Algorithm, error: ChildError, listener: Listener
+        self, request: Request, layer: Layer, algorithm: Algorithm, error: Exception, listener: Listener
     ) -> tuple[Row, Raw]:
         """The row of a case that took its worker with it."""
         problem = request.problem(layer)

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from convbench.algorithms import collect
 from convbench.algorithms.base import Algorithm
 from convbench.bench import Apart, Setup
+from convbench.devices.base import NoDevice
 from convbench.layers import Layer
 from convbench.measure.rules import Budget
 from convbench.process import Child, ChildDiedError, ChildSilentError, how_it_ended
@@ -143,6 +145,61 @@ def test_one_that_eats_the_memory_is_stopped(tmp_path: Path, monkeypatch: pytest
     assert rows["bad.eat"].status == "failed"
     assert "GB, most of the free memory" in rows["bad.eat"].note
     assert rows["good.one"].status == "ok"
+
+
+@pytest.mark.parametrize("rows_before", [0, 1, 2, 3])
+def test_a_worker_that_dies_between_two_messages_costs_one_row_at_most(
+    monkeypatch: pytest.MonkeyPatch, rows_before: int
+) -> None:
+    """Also between a case's row and the next one's turn, and after the last row."""
+    died: list[int] = []
+    heard: list[str] = []
+
+    class Mortal(Child):
+        def receive(self, timeout: float | None = None) -> Any:
+            if not died and heard.count("row") == rows_before and "opening" in heard:
+                died.append(self.process.pid)
+                self.kill()
+                raise ChildDiedError("it died")
+            answer = super().receive(timeout)
+            heard.append(answer[0])
+            return answer
+
+    monkeypatch.setattr("convbench.bench.Child", Mortal)
+    algorithms = [a for a in collect() if a.name in ("gemm.im2col", "gemm.panel", "direct.naive")]
+    layers = [Layer(name, parse_shape(SHAPE)) for name in ("first", "second")]
+    request = Request("shape", layers, algorithms, 0, "float32", "hot", Budget(0.02), 1, "test")
+    with contextlib.closing(Apart(Setup("cpu", 1, "float32"), 60)) as bench:
+        rows = [row for layer in layers for row, _ in bench.layer(request, layer, algorithms, Deaf())]
+    assert died
+    assert sorted((row.layer, row.algo) for row in rows) == sorted((i.name, a.name) for i in layers for a in algorithms)
+    assert sum(row.status != "ok" for row in rows) == (rows_before < 3)
+
+
+def test_a_worker_that_cannot_be_started_anew_costs_rows_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithms = [a for a in collect() if a.name in ("gemm.im2col", "direct.naive")]
+    layer = Layer("tiny", parse_shape(SHAPE))
+    request = Request("shape", [layer], algorithms, 0, "float32", "hot", Budget(0.02), 1, "test")
+    with contextlib.closing(Apart(Setup("cpu", 1, "float32"), 60)) as bench:
+        bench.close()
+        monkeypatch.setattr("convbench.bench.WORKER", "convbench.no_such_module")
+        rows = [row for row, _ in bench.layer(request, layer, algorithms, Deaf())]
+    assert [(row.algo, row.status) for row in rows] == [(a.name, "failed") for a in algorithms]
+    assert all("no_such_module" in row.note for row in rows)
+
+
+def test_a_device_that_is_gone_costs_rows_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> Child:
+        raise NoDevice("the GPU is gone")
+
+    algorithms = [a for a in collect() if a.name == "gemm.im2col"]
+    layer = Layer("tiny", parse_shape(SHAPE))
+    request = Request("shape", [layer], algorithms, 0, "float32", "hot", Budget(0.02), 1, "test")
+    with contextlib.closing(Apart(Setup("cpu", 1, "float32"), 60)) as bench:
+        bench.close()
+        monkeypatch.setattr(bench, "_start", gone)
+        rows = [row for row, _ in bench.layer(request, layer, algorithms, Deaf())]
+    assert [(row.status, row.note) for row in rows] == [("failed", "the GPU is gone")]
 
 
 def test_without_isolation_the_result_is_the_same(tmp_path: Path) -> None:
