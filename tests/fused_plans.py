@@ -19,8 +19,10 @@ from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
 from convbench.reference import convolve
 from convbench.shapes import ConvShape
+from convbench.vector.weights import FLOAT32, Weights
 
 GUARD, SENTINEL = 4096, 12345.0  # numbers of sentinel on each side
+POISON = 0xFF  # bytes of it are NaN
 CACHES = [(1, 1), (40_000, 1 << 20), (1 << 18, 1 << 25), (1 << 20, 1 << 17), (1 << 30, 1 << 30)]
 
 
@@ -34,7 +36,7 @@ class Poisoned(Cpu):
 
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
         array = super().empty(shape, precision)
-        array[...] = np.nan
+        array[...] = np.nan if array.dtype.kind == "f" else POISON
         return array
 
 
@@ -46,10 +48,16 @@ def toom(m: int, taps: int) -> Transform:
     return Toom(m, taps, *POINTS[m + taps - 1])
 
 
-def plan_of(problem: Problem, device: Cpu, make: Callable[[int, int], Transform], m: tuple[int, int]) -> Plan:
+def plan_of(
+    problem: Problem,
+    device: Cpu,
+    make: Callable[[int, int], Transform],
+    m: tuple[int, int],
+    weights: Weights = FLOAT32,
+) -> Plan:
     rows, columns = axes(problem.shape, m, 5)
     tile = Tile(make(rows.tile, rows.length), make(columns.tile, columns.length))
-    return plan.fused(problem, device, tile, rows, columns, "")
+    return plan.fused(problem, device, tile, rows, columns, "", weights)
 
 
 def guarded(size: int) -> tuple[Any, Any]:

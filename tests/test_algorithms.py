@@ -27,10 +27,14 @@ from convbench.shapes import ConvShape, parse_shape
 OURS = [  # test_library.py, test_gemv.py and test_cuda_kernels.py have the others
     algorithm
     for algorithm in built_in()
-    if algorithm.family != LIBRARY and algorithm.name != "gemm.gemv" and "cpu" in algorithm.on
+    if algorithm.family != LIBRARY and not algorithm.name.startswith("gemm.gemv") and "cpu" in algorithm.on
 ]
 ALL = pytest.mark.parametrize("algorithm", OURS, ids=lambda algorithm: algorithm.name)
-PRECISIONS = pytest.mark.parametrize("precision", ["float32", "float64"])
+IN_EACH_PRECISION = pytest.mark.parametrize(
+    ("algorithm", "precision"),
+    [(algorithm, precision) for algorithm in OURS for precision in algorithm.precisions_on("cpu")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
 GUARD = 4096  # elements of sentinel on each side
 SENTINEL = 12345.0
 ODD = [
@@ -93,16 +97,14 @@ def assert_right(algorithm: Algorithm, problem: Problem, x: Any, w: Any, y: Any)
         assert error <= bound * max(terms, np.linalg.norm(expected)), f"error {error / terms}"
 
 
-@ALL
-@PRECISIONS
+@IN_EACH_PRECISION
 @pytest.mark.parametrize("word", ODD)
 def test_odd_shapes(cpu: Cpu, algorithm: Algorithm, precision: str, word: str) -> None:
     problem = Problem(parse_shape(word), precision)
     assert_right(algorithm, problem, *run_guarded(algorithm, problem, cpu))
 
 
-@ALL
-@PRECISIONS
+@IN_EACH_PRECISION
 @given(shape=shapes(), cache_bytes=st.sampled_from([1, 20_000, 1 << 25]), seed=st.integers(0, 99))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_shapes(
@@ -119,8 +121,7 @@ def narrow(shape: ConvShape) -> ConvShape:
     return replace(shape, n=2, c=min(shape.c, 4 * shape.groups), k=min(shape.k, 6 * shape.groups))
 
 
-@ALL
-@PRECISIONS
+@IN_EACH_PRECISION
 @pytest.mark.parametrize("layer", load("alexnet").layers, ids=lambda layer: layer.name)
 def test_geometries_of_alexnet(cpu: Cpu, algorithm: Algorithm, precision: str, layer: Any) -> None:
     problem = Problem(narrow(layer.shape), precision)
@@ -133,6 +134,9 @@ def test_layers_of_alexnet(cpu: Cpu, layer: str) -> None:
     (shape,) = [each.shape for each in load("alexnet").layers if each.name == layer]
     data = operands(Problem(shape), cpu, 3)
     for algorithm in OURS:
+        if algorithm.refuses(data.problem):
+            assert (algorithm.name[-4:], layer) == (".w24", "fc8")
+            continue
         case = open_case(algorithm, data, cpu, "hot", weigh=False)
         assert case.status == "ok", f"{algorithm.name}: {case.note}"
         assert case.judgement is not None

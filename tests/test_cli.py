@@ -180,6 +180,9 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
         if row.algo == "gemm.gemv":
             assert (row.status, row.note) == ("unsupported", "not a fully connected layer")
             continue
+        if row.algo.endswith(".w24"):
+            assert (row.status, row.note) == ("unsupported", f"{row.algo} has no float64 on the cpu, only float32")
+            continue
         if row.algo in only_on_cuda:
             assert row.status == "unsupported"
             continue
@@ -379,7 +382,7 @@ def test_verify() -> None:
     assert "3 random shapes of seed 1" in " ".join(done.out.split())
     assert "fc8" in done.out
     assert "3/3" in done.out
-    assert re.search(r"^\d+ ok(, \d+ skipped)?, 3 unsupported(, \d+ skipped)?$", done.out.strip().splitlines()[-1])
+    assert re.search(r"^\d+ ok(, \d+ skipped)?, 9 unsupported(, \d+ skipped)?$", done.out.strip().splitlines()[-1])
 
 
 def test_verify_without_random_shapes() -> None:

@@ -25,11 +25,14 @@ from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
 from convbench.vector import build
 from convbench.vector.target import Target
+from convbench.vector.weights import FIXED24, FLOAT32, Weights
 
 
-def planned(problem: Problem, device: Cpu, make: Any, m: Any) -> Plan:
+def planned(problem: Problem, device: Cpu, make: Any, m: Any, bits: int) -> Plan:
     """The engine's plan, or without a transform that of a fully connected layer."""
-    return gemv.streaming(problem, device) if make is None else plan_of(problem, device, make, m)
+    if make is None:
+        return gemv.streaming(problem, device, bits)
+    return plan_of(problem, device, make, m, Weights(bits))
 
 
 # Geometries, each of which is compiled: filter, stride and dilation, transform, outputs of a tile.
@@ -63,6 +66,7 @@ def cases(draw: st.DrawFn) -> tuple[ConvShape, Callable[[int, int], Transform], 
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names a CPU of another kind")
+@pytest.mark.parametrize("bits", [32, 24])
 @pytest.mark.parametrize(
     ("word", "make", "m"),
     [
@@ -73,29 +77,34 @@ def cases(draw: st.DrawFn) -> tuple[ConvShape, Callable[[int, int], Transform], 
         ("n7c300h1w1k70r1s1", None, None),
     ],
 )
-def test_narrower_registers(monkeypatch: pytest.MonkeyPatch, word: str, make: Any, m: Any) -> None:
+def test_narrower_registers(monkeypatch: pytest.MonkeyPatch, word: str, make: Any, m: Any, bits: int) -> None:
     """The same on a CPU that has but SSE: this one can run its code."""
     for module in (build, plan, gemv):
         monkeypatch.setattr(module, "host", lambda: Target("nehalem", ""))
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)
-    y = answer(planned(problem, Poisoned(2), make, m), problem, x, w)
+    y = answer(planned(problem, Poisoned(2), make, m, bits), problem, x, w)
     assert error_of(y, x, w, problem.shape) < 3e-6
 
 
-@given(case=cases(), threads=st.integers(1, 3), caches=st.sampled_from(CACHES))
-@settings(max_examples=80)
-def test_random_shapes(case: Any, threads: int, caches: tuple[int, int]) -> None:
+@given(
+    case=cases(),
+    threads=st.integers(1, 3),
+    caches=st.sampled_from(CACHES),
+    weights=st.sampled_from([FLOAT32, FIXED24]),
+)
+@settings(max_examples=120)
+def test_random_shapes(case: Any, threads: int, caches: tuple[int, int], weights: Weights) -> None:
     """Right, with the same bits on one thread, and again: threads and buffers' contents decide nothing."""
     shape, make, m = case
     problem = Problem(shape)
     x, w = problem.operands(0)
-    made = plan_of(problem, Poisoned(threads, caches), make, m)
+    made = plan_of(problem, Poisoned(threads, caches), make, m, weights)
     y = answer(made, problem, x, w)
-    assert error_of(y, x, w, shape) < 3e-6
+    assert error_of(y, x, w, shape) < (3e-6 if weights == FLOAT32 else 4e-6)
     assert np.array_equal(y, answer(made, problem, x, w))
     if threads > 1:
-        alone = plan_of(problem, Poisoned(1, caches), make, m)
+        alone = plan_of(problem, Poisoned(1, caches), make, m, weights)
         assert np.array_equal(y, answer(alone, problem, x, w))
     assert made.workspace > 0
     assert made.flops >= 0
@@ -131,12 +140,13 @@ class Page:
         for edge in (start, start + page + inner):
             assert libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
         offset = page + (inner - array.nbytes if at_end else 0)
-        self.array = np.frombuffer(self.map, np.float32, array.size, offset).reshape(array.shape)
+        self.array = np.frombuffer(self.map, array.dtype, array.size, offset).reshape(array.shape)
         self.array[...] = array
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 @pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("bits", [32, 24])
 @pytest.mark.parametrize(
     ("word", "make", "m"),
     [
@@ -149,11 +159,12 @@ class Page:
         ("n9c1h1w5k3r1s5", None, None),
     ],
 )
-def test_nothing_is_touched_outside(word: str, make: Any, m: Any, at_end: bool) -> None:
+def test_nothing_is_touched_outside(word: str, make: Any, m: Any, at_end: bool, bits: int) -> None:
     problem = Problem(parse_shape(word))
     device = Poisoned(2)
     host_x, w = problem.operands(0)
     x, y = Page(host_x, at_end), Page(np.zeros(problem.shape.y_shape, np.float32), at_end)
-    made = planned(problem, device, make, m)
-    made.run(x.array, made.prepare(w), y.array)
+    made = planned(problem, device, make, m, bits)
+    u = Page(made.prepare(w), at_end)
+    made.run(x.array, u.array, y.array)
     assert error_of(y.array, host_x, w, problem.shape) < 3e-6

@@ -19,6 +19,7 @@ from convbench.reference import convolve
 from convbench.shapes import parse_shape
 from convbench.vector import room
 from convbench.vector.target import Target
+from convbench.vector.weights import FLOAT32
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_one_group_at_a_time(word: str) -> None:
         made = plan_of(problem, device, toom, (4, 4))
         rows, columns = axes(problem.shape, (4, 4), 5)
         tile = Tile(toom(4, 3), toom(4, 3))
-        blocks = cut(tile, plan.work_of(problem, tile, rows, columns), plan.caches_of(device))
+        blocks = cut(tile, plan.work_of(problem, tile, rows, columns, FLOAT32), plan.caches_of(device))
         assert not blocks.private
         groups.append(blocks.groups)
         found.append(answer(made, problem, x, w))

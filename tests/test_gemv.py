@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from test_algorithms import run_guarded
 
 from convbench.algorithms import built_in
+from convbench.algorithms.base import Algorithm
 from convbench.algorithms.gemm.stream import DEPTH, together
 from convbench.devices.cpu import Cpu
 from convbench.layers import load
@@ -18,8 +19,10 @@ from convbench.measure.case import open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
 from convbench.vector.target import Target
+from convbench.vector.weights import FLOAT32
 
-(GEMV,) = [algorithm for algorithm in built_in() if algorithm.name == "gemm.gemv"]
+GEMV, SHORT = [algorithm for algorithm in built_in() if algorithm.name in ("gemm.gemv", "gemm.gemv.w24")]
+BOTH = pytest.mark.parametrize("gemv", [GEMV, SHORT], ids=lambda algorithm: algorithm.name)
 FEW = st.integers(1, 5)
 
 
@@ -47,13 +50,14 @@ def assert_product(problem: Problem, x: Any, w: Any, y: Any) -> None:
     assert error <= 0.05 * problem.number.tolerance * terms, error / terms  # the bound leaves room for other algorithms
 
 
+@BOTH
 @given(shape=layers(), threads=st.integers(1, 3), core_cache=st.sampled_from([1, 20_000, 1 << 19]))
 @settings(max_examples=60)
-def test_random_layers(shape: ConvShape, threads: int, core_cache: int) -> None:
+def test_random_layers(gemv: Algorithm, shape: ConvShape, threads: int, core_cache: int) -> None:
     device = Cpu(threads)
     device.core_cache_bytes = core_cache  # decides how many images a block holds
     problem = Problem(shape)
-    assert_product(problem, *run_guarded(GEMV, problem, device))
+    assert_product(problem, *run_guarded(gemv, problem, device))
 
 
 @pytest.mark.parametrize("word", ["n3c4h5w1k38r5s1g2", "n1c1h1w1k1r1s1"])
@@ -63,7 +67,8 @@ def test_double_precision(cpu: Cpu, word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["n1c700h1w1k90r1s1", "n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
-def test_the_same_bits_whoever_does_the_work(word: str) -> None:
+@BOTH
+def test_the_same_bits_whoever_does_the_work(gemv: Algorithm, word: str) -> None:
     """Threads and caches decide who sums and when, not in which order."""
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)
@@ -71,17 +76,18 @@ def test_the_same_bits_whoever_does_the_work(word: str) -> None:
     for threads, core_cache in ((1, 1 << 19), (2, 1 << 19), (3, 1 << 20), (2, 30_000)):
         device = Cpu(threads)
         device.core_cache_bytes = core_cache
-        plan = GEMV.on["cpu"](problem, device)
+        plan = gemv.on["cpu"](problem, device)
         y = np.empty(problem.shape.y_shape, np.float32)
         plan.run(x, plan.prepare(w), y)
         answers.append(y)
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
 
 
+@BOTH
 @pytest.mark.parametrize(("layer", "batch"), [("fc8", 1), ("fc8", 5), ("fc7", 2)])
-def test_layers_of_alexnet(cpu: Cpu, layer: str, batch: int) -> None:
+def test_layers_of_alexnet(cpu: Cpu, gemv: Algorithm, layer: str, batch: int) -> None:
     (shape,) = [each.shape for each in load("alexnet").layers if each.name == layer]
-    case = open_case(GEMV, operands(Problem(shape.with_batch(batch)), cpu, 3), cpu, "hot")
+    case = open_case(gemv, operands(Problem(shape.with_batch(batch)), cpu, 3), cpu, "hot")
     assert case.status == "ok", case.note
     assert case.judgement is not None
     assert 1e-9 < case.judgement.error < 5e-7
@@ -91,14 +97,15 @@ def test_layers_of_alexnet(cpu: Cpu, layer: str, batch: int) -> None:
     assert case.peak_bytes >= case.workspace_bytes + case.prepared_bytes
 
 
+@BOTH
 @pytest.mark.parametrize("images", [1, 6])
-def test_errors_do_not_grow_with_the_depth(cpu: Cpu, images: int) -> None:
+def test_errors_do_not_grow_with_the_depth(cpu: Cpu, gemv: Algorithm, images: int) -> None:
     """All terms of one sign, as images and probabilities have: what rounds worst."""
     problem = Problem(parse_shape(f"n{images}c40000h1w1k32r1s1"))
     rng = np.random.default_rng(0)
     x, w = (rng.random(shape, np.float32) for shape in (problem.shape.x_shape, problem.shape.w_shape))
     y = np.empty(problem.shape.y_shape, np.float32)
-    plan = GEMV.on["cpu"](problem, cpu)
+    plan = gemv.on["cpu"](problem, cpu)
     plan.run(x, plan.prepare(w), y)
     expected = x.reshape(images, -1).astype(float) @ w.reshape(32, -1).astype(float).T
     assert np.linalg.norm(y.reshape(images, 32) - expected) < 3e-6 * np.linalg.norm(expected)
@@ -114,5 +121,5 @@ def test_how_many_panels_together() -> None:
     features: dict[str, Any] = {"+avx,+avx512f": [4, 4, 4, 4, 4, 4, 4, 2], "+avx": [4, 2, 2, 1], "+sse2": [2, 1]}
     for words, panels in features.items():
         target = Target("x", words)
-        assert [together(target, images + 1) for images in range(len(panels))] == panels
-        assert together(target, 100) == 1
+        assert [together(target, images + 1, FLOAT32) for images in range(len(panels))] == panels
+        assert together(target, 100, FLOAT32) == 1

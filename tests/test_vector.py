@@ -12,13 +12,15 @@ import numba
 import numpy as np
 import pytest
 
+from convbench.devices.cpu import Cpu
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Mask
 from convbench.vector.distance import are_far_apart, round_trip
 from convbench.vector.peak import multiply_add_peak
-from convbench.vector.product import BLOCK, PANEL, Asks, cut_rows, panel
+from convbench.vector.product import PANEL, Asks, cut_rows, panel
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL, Arguments, Fields, Team, runner, shared_out, tickets
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, Weights
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = "+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
@@ -273,21 +275,26 @@ def test_how_far_apart_threads_are() -> None:
 ANY_ROWS = "pippii" + "i" * 6
 
 
-def any_rows(program: Program, code: Code, panels: int) -> None:
+def any_rows(program: Program, code: Code, panels: int, weights: Weights) -> None:
     """Products of planes whose rows are cut on the spot."""
     a, slab, b, c, rows, depth, *steps = code.arguments
-    cut = cut_rows(program, code, rows, depth, slab, panels)
-    code.call(program.function(PANEL, panel, panels, Asks(True, False)), a, slab, b, c, depth, *cut, *steps)
+    cut = cut_rows(program, code, rows, depth, slab, panels, weights)
+    code.call(program.function(PANEL, panel, panels, Asks(True, False), weights), a, slab, b, c, depth, *cut, *steps)
 
 
 @EVERYWHERE
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24])
 @pytest.mark.parametrize("panels", [1, 2])
 @pytest.mark.parametrize(("rows", "depth", "planes"), [(1, 1, 1), (2, 200, 3), (7, 96, 1), (30, 97, 2), (61, 33, 1)])
-def test_products_of_any_size(target: Target, rows: int, depth: int, planes: int, panels: int) -> None:
+def test_products_of_any_size(
+    target: Target, rows: int, depth: int, planes: int, panels: int, weights: Weights
+) -> None:
     a, b = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), floats(2, planes, depth + 3, BLOCK)
+    whole, u = weights.room(Cpu(1), (2, planes), depth + 3)
+    weights.pack(np, b, u)
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
-    steps = [planes, a[0].nbytes, b[0, 0].nbytes, c[0, 0].nbytes, b[0].nbytes, c[0].nbytes]
-    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), b, c, rows, depth, *steps], panels)
+    steps = [planes, a[0].nbytes, u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), u, c, rows, depth, *steps], panels, weights)
     for plane in range(planes):
         whole = a[plane, :, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth].astype(float)
         for i in range(panels):
@@ -299,7 +306,7 @@ def test_products_of_any_size(target: Target, rows: int, depth: int, planes: int
 def test_a_panel_without_a_neighbour_meets_the_same_filters_twice() -> None:
     a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
     c = np.zeros((2, 9, BLOCK), np.float32)
-    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2)
+    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
     assert np.array_equal(c[0], c[1])
     assert c.any()
 

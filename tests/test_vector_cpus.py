@@ -17,9 +17,10 @@ from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import compiled, optimised
 from convbench.vector.distance import exchange
 from convbench.vector.peak import multiply_adds
-from convbench.vector.product import BLOCK, PANEL, Asks, most_rows, panel, product
+from convbench.vector.product import PANEL, Asks, most_rows, panel, product
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, Weights
 
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
@@ -28,10 +29,14 @@ ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
 def kernels() -> Iterator[Any]:
     toom, dft = Toom(4, 3, (0, 1.5, -1.5), (1j,)), Dft(6, 3, 8)
     for side in (1, 2):
-        yield KERNEL, convolve, (Tile(dft, toom), side, (4, 4, False), False, True, True)
-        yield PANEL, panel, (side, Asks(side == 1, side == 2))
-    yield KERNEL, stream, (0,)
-    yield KERNEL, stream, (1,)
+        yield (
+            KERNEL,
+            convolve,
+            (Tile(dft, toom), side, FIXED24 if side == 1 else FLOAT32, (4, 4, False), False, True, True),
+        )
+        yield PANEL, panel, (side, Asks(side == 1, side == 2), FLOAT32 if side == 1 else FIXED24)
+    yield KERNEL, stream, (FLOAT32, 0)
+    yield KERNEL, stream, (FIXED24, 1)
     yield KERNEL, multiply_adds, ()
     yield KERNEL, exchange, ()
 
@@ -58,27 +63,28 @@ def loops(target: Target, arguments: str, write: Callable[..., None], *parameter
 
 
 @ON_X86
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24])
 @pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
-def test_sums_stay_in_registers(name: str) -> None:
+def test_sums_stay_in_registers(name: str, weights: Weights) -> None:
     """Nothing of an inner loop goes to the stack, and a multiply-add is one instruction."""
     target = TARGETS[name]
     for panels in {1, target.panels}:
-        rows, each = most_rows(target, panels), BLOCK // target.lanes
-        (loop,) = loops(target, "pippiipipiii", product, rows, panels, Asks(True, target.bars_passers))
+        rows, each = most_rows(target, panels, weights), BLOCK // target.lanes
+        (loop,) = loops(target, "pipppiipipiii", product, rows, panels, Asks(True, target.bars_passers), weights)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)
-    for count, panels, near in ((1, 4, True), (most_rows(target, target.panels), target.panels, False)):
-        (loop,) = loops(target, "ppipiipi", multiply, count, panels, 1, near)
+    for count, panels, near in ((1, 4, True), (most_rows(target, target.panels, weights), target.panels, False)):
+        (loop,) = loops(target, "pppipiipi", multiply, weights, count, panels, 1, near)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
 
 
 def test_what_registers_hold() -> None:
-    assert {name: (t.lanes, most_rows(t, 1), t.panels) for name, t in TARGETS.items()} == {
+    assert {name: (t.lanes, most_rows(t, 1, FLOAT32), t.panels) for name, t in TARGETS.items()} == {
         "nehalem": (4, 3, 1), "haswell": (8, 6, 1), "znver3": (8, 6, 1), "skylake-avx512": (16, 28, 2),
         "znver4": (16, 28, 1), "znver5": (16, 28, 2),
     }  # fmt: skip
-    assert most_rows(TARGETS["skylake-avx512"], 2) == 14
+    assert most_rows(TARGETS["skylake-avx512"], 2, FLOAT32) == 14
     assert Target("x", "+neon").sums == 28
     assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.foresees} == {"znver5"}

@@ -10,9 +10,9 @@ from convbench.algorithms.base import Plan
 from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.clock import CLOCK_BYTES, shares
-from convbench.vector.product import BLOCK
 from convbench.vector.target import Target
 from convbench.vector.team import Arguments, runner, tickets
+from convbench.vector.weights import BLOCK
 
 ITEMS_EACH = 4  # that a thread gets at least, where there are so many, so that all end at about the same time
 

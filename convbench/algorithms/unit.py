@@ -15,12 +15,18 @@ from functools import cached_property
 from math import gcd
 from typing import Any
 
+from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 
 def ceil_div(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
+
+
+def nothing_slides(problem: Problem) -> str | None:
+    """Why a fully connected layer is refused by algorithms that save multiplications where a filter slides."""
+    return "a fully connected layer, in which no filter slides" if problem.shape.is_matrix_product else None
 
 
 @dataclass(frozen=True)

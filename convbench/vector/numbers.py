@@ -186,6 +186,17 @@ class Pointer:
         words = [self.value, ir.Constant(INT32, 4), mask.value, self.code.constant(0)]
         return Vector(self.code, builder.call(function, words))
 
+    def load_three_bytes(self) -> Vector:
+        """Whole numbers of three bytes each from here on; a register full of bytes is read."""
+        builder, lanes = self.code.builder, self.code.lanes
+        there = builder.load(self.value, align=1, typ=ir.VectorType(BYTE, 4 * lanes))
+        # To the upper bytes of each lane; what is in the lowest is shifted out, and the sign in from above.
+        places = [3 * lane + max(0, byte - 1) for lane in range(lanes) for byte in range(4)]
+        mask = ir.Constant(ir.VectorType(INT32, len(places)), places)
+        whole = ir.VectorType(INT32, lanes)
+        apart = builder.bitcast(builder.shuffle_vector(there, there, mask), whole)
+        return Vector(self.code, builder.sitofp(builder.ashr(apart, ir.Constant(whole, [8] * lanes)), self.code.kind))
+
     def stream(self, value: Vector) -> None:
         """Write a register full past the caches, to a multiple of its bytes. Others see it after a fence."""
         done = self.code.builder.store(value.value, self.value, align=self.code.bytes)

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Index, Number, Pointer
 from convbench.vector.target import Target
+from convbench.vector.weights import BLOCK, LINE, Weights
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
-BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
-LINE = 4 * BLOCK  # their bytes, a cache line
 NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
 
 
@@ -27,14 +26,14 @@ class Asks(NamedTuple):
     once: bool  # the next B will pass the caches but once
 
 
-def product(program: Program, code: Code, rows: int, panels: int, asks: Asks) -> None:
+def product(program: Program, code: Code, rows: int, panels: int, asks: Asks, weights: Weights) -> None:
     """C = A B, or C += A B, for so many panels of B.
 
-    Arguments: A, its bytes from slab to slab, B and C packed [.., 16], depth, 1 to add to C or 0, what to prefetch by
-    the way: two places, each with the bytes it moves on for each k; then the bytes from B, and from C, to the next
-    panel.
+    Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
+    or 0, what to prefetch by the way: two places, each with the bytes it moves on for each k; then the bytes from B,
+    and from C, to the next panel.
     """
-    a, slab, b, c, depth, adds, ahead_a, step_a, ahead_b, step_b, next_b, next_c = code.arguments
+    a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, next_b, next_c = code.arguments
     each = BLOCK // code.lanes
     halves = [(panel, j) for panel in range(panels) for j in range(each)]
     sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
@@ -46,8 +45,8 @@ def product(program: Program, code: Code, rows: int, panels: int, asks: Asks) ->
                 (ahead_a + (k * step_a + line)).prefetch()
             for panel in range(panels):
                 (ahead_b + (k * step_b + next_b * panel)).prefetch(asks.once)
-            line = b + k * LINE
-            vectors = [(line + (next_b * panel + j * code.bytes)).load() for panel, j in halves]
+            line = b + k * weights.line
+            vectors = [weights.load(code, line + next_b * panel, j) for panel, j in halves]
             for r in range(rows):
                 number = (numbers + i * 4 + r * LINE).broadcast()
                 for total, vector in zip(sums[r], vectors, strict=True):
@@ -57,17 +56,18 @@ def product(program: Program, code: Code, rows: int, panels: int, asks: Asks) ->
             for r in range(rows):
                 for (panel, j), total in zip(halves, sums[r], strict=True):
                     place = c + (next_c * panel + (r * LINE + j * code.bytes))
-                    place.store(place.load() + total.get() if joins else total.get())
+                    whole = weights.scaled(code, total.get(), scales + next_b * panel, j)
+                    place.store(place.load() + whole if joins else whole)
 
 
-def most_rows(target: Target, panels: int) -> int:
-    """Rows whose sums fit the registers: for one panel 28 with AVX-512, 6 with AVX, 3 with SSE."""
-    return target.sums // (BLOCK // target.lanes * panels)
+def most_rows(target: Target, panels: int, weights: Weights) -> int:
+    """Rows whose sums fit the registers: for one panel of float32 28 with AVX-512, 6 with AVX, 3 with SSE."""
+    return (target.sums - weights.spare) // (BLOCK // target.lanes * panels)
 
 
-def product_of(program: Program, rows: int, panels: int, asks: Asks) -> Any:
+def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function("pippiipipiii", product, rows, panels, asks)
+    return program.function("pipppiipipiii", product, rows, panels, asks, weights)
 
 
 class RowCut(NamedTuple):
@@ -83,9 +83,11 @@ class RowCut(NamedTuple):
     step_b: Index  # and those for each k
 
 
-def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Index, panels: int) -> RowCut:
+def cut_rows(
+    program: Program, code: Code, rows: Number, depth: Index, slab: Index, panels: int, weights: Weights
+) -> RowCut:
     """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab, for products of so many panels."""
-    most = most_rows(program.target, panels)
+    most = most_rows(program.target, panels, weights)
     some = code.most(rows, 1)
     parts = (some + (most - 1)) // most
     least = some // parts
@@ -93,11 +95,11 @@ def cut_rows(program: Program, code: Code, rows: Number, depth: Index, slab: Ind
     return RowCut(
         parts, least, some % parts, ((depth + (pieces - 1)) // pieces + (BLOCK - 1)) // BLOCK * BLOCK,
         (depth + (BLOCK - 1)) // BLOCK * slab // parts, (slab // parts + (BLOCK - 1)) // BLOCK,
-        depth * LINE // parts, (parts + (LINE - 1)) // parts,
+        weights.before(depth) // parts, (parts + (weights.line - 1)) // parts,
     )  # fmt: skip
 
 
-def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
+def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights) -> None:
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
@@ -111,12 +113,15 @@ def panel(program: Program, code: Code, panels: int, asks: Asks) -> None:
     cut = RowCut(*numbers)
     for plane in code.range(planes):
         a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
-        _plane(program, code, panels, asks, cut, (a, b, c), slab, depth, (plane_a, plane_b), (beside_b, beside_c))
+        _plane(
+            program, code, panels, asks, weights, cut, (a, b, c), slab, depth, (plane_a, plane_b), (beside_b, beside_c)
+        )
 
 
 def _plane(
-    program: Program, code: Code, panels: int, asks: Asks, cut: RowCut, matrices: tuple[Pointer, Pointer, Pointer],
-    slab: Index, depth: Index, step: tuple[Index, Index], beside: tuple[Index, Index],
+    program: Program, code: Code, panels: int, asks: Asks, weights: Weights, cut: RowCut,
+    matrices: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, step: tuple[Index, Index],
+    beside: tuple[Index, Index],
 ) -> None:  # fmt: skip
     """One plane, its rows in parts."""
     a, b, c = matrices
@@ -126,13 +131,13 @@ def _plane(
         ahead_a = a + step[0] + part * cut.share_a
         ahead_b = b + code.choose(cut.parts >= 2, step[1] + part * cut.share_b, NEAR)
         source, into = a + first * LINE, c + first * LINE
-        with code.cases(count, range(1, most_rows(program.target, panels) + 1)) as cases:
+        with code.cases(count, range(1, most_rows(program.target, panels, weights) + 1)) as cases:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     code.call(
-                        product_of(program, number, panels, asks),
-                        source + k // BLOCK * slab, slab, b + k * LINE, into, code.least(depth - k, cut.chunk),
-                        code.choose(k >= 1, 1, 0),
+                        product_of(program, number, panels, asks, weights),
+                        source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
+                        code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
                         ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b, *beside,
                     )  # fmt: skip
 
@@ -140,6 +145,6 @@ def _plane(
 PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii"  # its arguments
 
 
-def panel_address(panels: int, asks: Asks) -> int:
+def panel_address(panels: int, asks: Asks, weights: Weights) -> int:
     """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
-    return address_of(PANEL, panel, panels, asks)
+    return address_of(PANEL, panel, panels, asks, weights)

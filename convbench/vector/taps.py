@@ -15,8 +15,8 @@ from typing import Any
 
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Number, Pointer, Variable, Vector
-from convbench.vector.product import BLOCK, LINE
 from convbench.vector.target import Target
+from convbench.vector.weights import BLOCK, LINE
 
 Spans = tuple[tuple[int, int], ...]  # for each tap: the pixels it reaches, first and behind the last
 UNROLLED = 12  # taps alike that are written one by one; more become a loop

@@ -12,9 +12,9 @@ from convbench.algorithms.fused.lines import scatter
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Pointer
-from convbench.vector.product import BLOCK, LINE
 from convbench.vector.taps import clear, columns_of, lone_pixel_of, tile_of
 from convbench.vector.team import Fields, Team, shared_out
+from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
     "x", "y", "w", "scratch", "counters", "rows_table", "columns_table", "clocks",  # addresses

@@ -20,10 +20,10 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
-from convbench.vector.product import BLOCK, LINE
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
+from convbench.vector.weights import BLOCK, LINE
 
 STRIP_PART = 0.125  # of the second-level cache, for M of 16 filters: long runs of y, which memory takes best
 CHUNK_TAPS = 160  # numbers that are summed before their sum joins the others, and what of the filters is in that cache

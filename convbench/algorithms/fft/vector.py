@@ -14,6 +14,7 @@ from convbench.algorithms.unit import UnitAxis, axes
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.vector.target import host
+from convbench.vector.weights import FLOAT32, Weights
 
 SIZES = (8, 9, 10, 12, 14, 15, 16, 18, 20, 30)
 LONGEST_PIECE = 11  # taps of a piece of the filter
@@ -25,15 +26,14 @@ BYTES_AN_OPERATION = 0.4  # bytes of filters that come from memory in the time o
 NEARER = 3  # times as many come from the shared cache
 
 
-def plan(problem: Problem, device: Device) -> Plan:
+def plan(problem: Problem, device: Device, weights: Weights = FLOAT32) -> Plan:
     """The plan of fft.tiled for float32 on the CPU."""
     rows, columns = axes(problem.shape, None, LONGEST_PIECE)
-    return of_size(
-        problem, device, min(product(_sizes(rows), _sizes(columns)), key=lambda size: cost(problem, size, device))
-    )
+    sizes = product(_sizes(rows), _sizes(columns))
+    return of_size(problem, device, min(sizes, key=lambda size: cost(problem, size, device, weights)), weights)
 
 
-def of_size(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
+def of_size(problem: Problem, device: Device, size: tuple[int, int], weights: Weights = FLOAT32) -> Plan:
     """The plan with transforms of size[0] rows and size[1] columns, each larger than a piece of the filter."""
     s = problem.shape
     tile, rows, columns = _tile(problem, size)
@@ -42,7 +42,7 @@ def of_size(problem: Problem, device: Device, size: tuple[int, int]) -> Plan:
     if s.stride != (1, 1) or s.dilation != (1, 1):
         words.append("polyphase")
     words.append(f"{tile.planes} products a tile, vector code")
-    return fused(problem, device, tile, rows, columns, "; ".join(words))
+    return fused(problem, device, tile, rows, columns, "; ".join(words), weights)
 
 
 def _sizes(axis: UnitAxis) -> list[int]:
@@ -63,13 +63,13 @@ def _tile(problem: Problem, size: tuple[int, int]) -> tuple[Tile, UnitAxis, Unit
     return Tile(Dft(rows.tile, rows.length, size[0]), Dft(columns.tile, columns.length, size[1])), rows, columns
 
 
-def cost(problem: Problem, size: tuple[int, int], device: Device) -> float:
+def cost(problem: Problem, size: tuple[int, int], device: Device, weights: Weights = FLOAT32) -> float:
     """The time for all images, in multiply-adds: products, or the filters' way from memory, and transforms."""
     s = problem.shape
     tile, rows, columns = _tile(problem, size)
     c, k = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
     numbers = tile.planes * s.groups * rows.out_phases * columns.out_phases * s.n * rows.tiles * columns.tiles
-    work, caches, panels = work_of(problem, tile, rows, columns), caches_of(device), host().panels
+    work, caches, panels = work_of(problem, tile, rows, columns, weights), caches_of(device), host().panels
     blocks = cut(tile, work, caches)
     filters = blocks.number(work) * work.filter_bytes * panels / BYTES_AN_OPERATION
     products = max(numbers * c * k, filters if work.passes(caches) else filters / NEARER)

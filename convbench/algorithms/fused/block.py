@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from convbench.algorithms.fused.stages import Tile
 from convbench.vector.code import Code, Index, Pointer
-from convbench.vector.product import BLOCK
 from convbench.vector.team import Fields
+from convbench.vector.weights import BLOCK
 
 LANE_BYTES = 24  # of a channel in the table of channels
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import ceil_div
-from convbench.vector.product import LINE
+from convbench.vector.weights import LINE
 
 M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at most
 V_PART = 0.375  # of the shared one

@@ -19,18 +19,18 @@ from convbench.algorithms.fused.stages import Tile, forward_columns, forward_row
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index
-from convbench.vector.product import BLOCK, LINE
 from convbench.vector.team import Fields, Team, shared_out
+from convbench.vector.weights import BLOCK, LINE, Weights
 
 
 def convolve(
-    program: Program, code: Code, tile: Tile, side: int, lanes: tuple[int, int, bool], private: bool, streams: bool,
-    clocked: bool,
+    program: Program, code: Code, tile: Tile, side: int, weights: Weights, lanes: tuple[int, int, bool], private: bool,
+    streams: bool, clocked: bool,
 ) -> None:  # fmt: skip
     """The kernel.
 
-    side: panels whose products go side by side; lanes: step, run, alike of gather; private: blocks of their own for
-    threads; streams: V goes past the caches; clocked: counts cycles by phase.
+    side: panels whose products go side by side; weights: the form of U; lanes: step, run, alike of gather; private:
+    blocks of their own for threads; streams: V goes past the caches; clocked: counts cycles by phase.
     """
     arguments, thread, threads = code.arguments
     team = Team(thread, threads)
@@ -58,7 +58,7 @@ def convolve(
                     ahead = code.choose(i + 1 < items, block.input_place(f, place(i + 1, group)), then)
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
             for number in code.range(f.items):
-                finish_panels(program, code, tile, side, f, block, group * f.items + number, clock)
+                finish_panels(program, code, tile, side, weights, f, block, group * f.items + number, clock)
         code.fence()
         return
     sets = f.groups // f.block_groups
@@ -71,7 +71,7 @@ def convolve(
             ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
             transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
         with shared_out(code, counters + f.tickets, f.block_groups * f.items, team) as item:
-            finish_panels(program, code, tile, side, f, block, first * f.items + item, clock)
+            finish_panels(program, code, tile, side, weights, f, block, first * f.items + item, clock)
     code.fence()
 
 

@@ -9,7 +9,7 @@ from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
-from convbench.vector.product import BLOCK, LINE
+from convbench.vector.weights import BLOCK, LINE
 
 LANE_FIELDS = 3  # of a channel in the table: bytes from the image to its plane, its first row, its first column
 

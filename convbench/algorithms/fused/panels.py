@@ -13,8 +13,9 @@ from convbench.algorithms.fused.stages import Tile, backward_column, backward_ro
 from convbench.vector.build import Program
 from convbench.vector.clock import Clock
 from convbench.vector.code import Code, Index
-from convbench.vector.product import BLOCK, LINE, PANEL, RowCut, cut_rows
+from convbench.vector.product import PANEL, RowCut, cut_rows
 from convbench.vector.team import Fields
+from convbench.vector.weights import BLOCK, LINE, Weights
 
 
 class _Tiles(NamedTuple):
@@ -29,12 +30,13 @@ class _Panels:
     """Panels of a group, being finished for a block: `side` of them at most, `count` in fact."""
 
     def __init__(
-        self, program: Program, code: Code, tile: Tile, side: int, f: Fields, block: Block, item: Index, clock: Clock
-    ) -> None:
+        self, program: Program, code: Code, tile: Tile, side: int, weights: Weights, f: Fields, block: Block,
+        item: Index, clock: Clock,
+    ) -> None:  # fmt: skip
         self.program, self.code, self.tile, self.f, self.block, self.clock = program, code, tile, f, block, clock
-        self.side, self.group, self.number = side, item // f.items, item % f.items * side
+        self.side, self.weights, self.group, self.number = side, weights, item // f.items, item % f.items * side
         self.count = code.least(f.panels - self.number, side)
-        self.slice_bytes = f.depth * LINE
+        self.slice_bytes = weights.before(f.depth)
         panel_bytes = tile.planes * self.slice_bytes
         self.u = f.pointer("u") + (self.group * f.panels + self.number) * panel_bytes
         self.u_beside = (self.count - 1) * panel_bytes
@@ -46,9 +48,9 @@ class _Panels:
         begin, end = needs[0]
         for other in needs[1:]:
             begin, end = self.code.most(begin, other[0]), self.code.least(end, other[1])
-        return _Tiles(
-            begin, end, cut_rows(self.program, self.code, end - begin, self.f.depth, self.f.slab_bytes, self.side)
-        )
+        f, side = self.f, self.side
+        cut = cut_rows(self.program, self.code, end - begin, f.depth, f.slab_bytes, side, self.weights)
+        return _Tiles(begin, end, cut)
 
     def products(self, first: Index, numbers: range, tiles: _Tiles) -> None:
         """M of planes of a point along x, which begin with `first`, for the tiles that need them."""
@@ -120,10 +122,11 @@ class _Panels:
 
 
 def finish_panels(
-    program: Program, code: Code, tile: Tile, side: int, f: Fields, block: Block, item: Index, clock: Clock
-) -> None:
+    program: Program, code: Code, tile: Tile, side: int, weights: Weights, f: Fields, block: Block, item: Index,
+    clock: Clock,
+) -> None:  # fmt: skip
     """Panels that go side by side, for all tiles of a block, from V to y."""
-    panels = _Panels(program, code, tile, side, f, block, item, clock)
+    panels = _Panels(program, code, tile, side, weights, f, block, item, clock)
     panels.columns()
     with clock.phase(2):
         for panel in code.range(panels.count):

@@ -21,10 +21,11 @@ from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.distance import are_far_apart
-from convbench.vector.product import BLOCK, LINE, Asks, panel_address
+from convbench.vector.product import Asks, panel_address
 from convbench.vector.room import Rooms
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, runner, tickets
+from convbench.vector.weights import BLOCK, FLOAT32, LINE, Weights
 
 
 def odd_lines(count: int) -> int:
@@ -78,12 +79,12 @@ def sizes(
     }  # fmt: skip
 
 
-def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis) -> Work:
+def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights) -> Work:
     """What is to be cut into blocks."""
     s = problem.shape
     channels = s.c // s.groups * rows.channels * columns.channels
     panels = ceil_div(s.k // s.groups, BLOCK)
-    side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * channels * LINE
+    side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * weights.before(channels)
     tile_bytes, items = ceil_div(channels, BLOCK) * LINE, ceil_div(panels, side)
     return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items)
 
@@ -93,10 +94,13 @@ def caches_of(device: Device) -> Caches:
     return Caches(device.core_cache_bytes, device.cache_bytes, device.threads)
 
 
-def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, note: str) -> Plan:
+def fused(
+    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, note: str,
+    weights: Weights = FLOAT32,
+) -> Plan:  # fmt: skip
     """A plan for float32 on the CPU; tile and axes belong together."""
     s, xp = problem.shape, device.xp
-    work = work_of(problem, tile, rows, columns)
+    work = work_of(problem, tile, rows, columns, weights)
     side, blocks = work.panels, cut(tile, work, caches_of(device))
     values = sizes(problem, device, tile, rows, columns, work, blocks)
     group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
@@ -111,19 +115,17 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
     asks, streams = passage(s, device, blocks.private, work.filter_bytes, shared_bytes + device.threads * own_bytes)
-    if streams:
-        note += "; V past the caches"
     held = {"rooms": rooms.addresses, "counters": counters}
-    arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, asks)})
+    arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, asks, weights)})
 
     def kernel(clocked: bool) -> Any:
-        address = address_of(KERNEL, convolve, tile, side, lanes, blocks.private, streams, clocked)
+        address = address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
         return runner(address, device.threads)
 
     call = kernel(clocked=False)
 
     def prepare(w: Any) -> Any:
-        return transform_filters(device, w, problem, tile, rows, columns)
+        return transform_filters(device, w, problem, tile, rows, columns, weights)
 
     def run(x: Any, u: Any, y: Any, call: Any = call) -> None:
         arguments.point("x", x)
@@ -148,7 +150,8 @@ def fused(problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns:
 
     flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values["depth"], values["filters"])
     workspace = rooms.nbytes + sum(array.nbytes for array in (counters, unit_y, *tables))
-    return Plan(run, prepare, workspace, note, flops, phases)
+    words = [note] + ["V past the caches"] * streams + [f"filters in {weights.bits} bits"] * weights.is_scaled
+    return Plan(run, prepare, workspace, "; ".join(words), flops, phases)
 
 
 def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: int) -> tuple[Asks, bool]:
@@ -224,15 +227,17 @@ def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, 
     return table
 
 
-def transform_filters(device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis) -> Any:
-    """U [groups, panels, planes, depth, 16]: a product in float64 for each panel, rounded once."""
+def transform_filters(
+    device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights
+) -> Any:
+    """U [groups, panels, planes, depth, 16] as bytes: a product in float64 for each panel, rounded once."""
     s, xp = problem.shape, device.xp
     pieces = filter_pieces(xp, w, s, rows, columns)
     taps = rows.length * columns.length
     filters = s.k // s.groups
     flat = pieces.reshape(s.groups, filters, -1, taps)
     depth, panels = flat.shape[2], ceil_div(filters, BLOCK)
-    u = device.empty((s.groups, panels, tile.planes, depth, BLOCK), "float32")
+    u, parts = weights.room(device, (s.groups, panels, tile.planes), depth)
     matrix = tile.filters()
 
     def one(item: int, thread: int) -> None:
@@ -241,7 +246,7 @@ def transform_filters(device: Device, w: Any, problem: Problem, tile: Tile, rows
         part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]  # filters, depth, taps
         block[:, :, : len(part)] = part.transpose(2, 1, 0)
         product = (matrix @ block.reshape(taps, -1)).reshape(tile.planes, depth, BLOCK)
-        u[group, panel] = product
+        weights.pack(xp, product, parts[group, panel])
 
     device.parallel(one, s.groups * panels)
     return u

@@ -19,7 +19,7 @@ from convbench.algorithms.fused.lines import scatter
 from convbench.algorithms.fused.values import Complex, Real, Transform, minus, plus
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
-from convbench.vector.product import BLOCK, LINE
+from convbench.vector.weights import BLOCK, LINE
 
 
 @dataclass(frozen=True)

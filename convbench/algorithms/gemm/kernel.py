@@ -13,9 +13,9 @@ from convbench.algorithms.fused.lines import scatter, strided
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Number, Pointer
-from convbench.vector.product import BLOCK
 from convbench.vector.taps import clear, columns_of
 from convbench.vector.team import Fields, Team, shared_out
+from convbench.vector.weights import BLOCK
 
 FIELDS = (
     "x", "y", "w", "scratch", "counters", "table", "clocks",  # addresses

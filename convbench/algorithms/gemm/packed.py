@@ -14,10 +14,10 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
-from convbench.vector.product import BLOCK, LINE
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
+from convbench.vector.weights import BLOCK, LINE
 
 CHUNK_TAPS = 128  # rows of A, and numbers that are summed before their sum joins the others
 CACHE_PART = 0.5  # of the second-level cache, for A and M

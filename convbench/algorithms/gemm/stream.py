@@ -14,9 +14,10 @@ from typing import Any
 
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer
-from convbench.vector.product import BLOCK, LINE, most_rows
+from convbench.vector.product import most_rows
 from convbench.vector.target import Target
 from convbench.vector.team import Fields, Team, shared_out
+from convbench.vector.weights import BLOCK, LINE, Weights
 
 DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; errors grow with the root of it
 UNIT = 16  # the depth is filled up to a multiple of this, with zeros
@@ -35,32 +36,33 @@ FIELDS = (
 )  # fmt: skip
 
 
-def together(target: Target, images: int) -> int:
+def together(target: Target, images: int, form: Weights) -> int:
     """How many panels are multiplied together: a power of two, so that the registers hold all sums."""
-    fitting = [n for n in (STREAMS, STREAMS // 2) if n * images * (BLOCK // target.lanes) <= target.sums]
+    room = target.sums - form.spare
+    fitting = [n for n in (STREAMS, STREAMS // 2) if n * images * (BLOCK // target.lanes) <= room]
     return fitting[0] if fitting else 1
 
 
-def ways_of(target: Target, images: int) -> int:
+def ways_of(target: Target, images: int, form: Weights) -> int:
     """Sums each element is kept in, where all images' sums leave units idle.
 
     The same for any number of panels, and one where images come in blocks: the bits must not depend on who works.
     """
-    panels = together(target, images)
+    panels = together(target, images, form)
     chains = panels * images * (BLOCK // target.lanes)
     return 1 if panels == 1 else next(n for n in (1, 2, 4, 8) if n * chains >= CHAINS)
 
 
-def multiply(program: Program, code: Code, rows: int, panels: int, ways: int, near: bool) -> None:
+def multiply(program: Program, code: Code, form: Weights, rows: int, panels: int, ways: int, near: bool) -> None:
     """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of UNIT.
 
-    Arguments: A, its rows PITCH bytes apart, B, bytes from panel to panel, C, bytes from panel to panel, depth. Near:
-    what follows in each panel is prefetched, unless the CPU foresees it; else so many bytes for each k from an address
-    on, and of the panels that lie beside it as B's do: the last two arguments.
+    Arguments: A, its rows PITCH bytes apart, B and its scales, bytes from panel to panel, C, bytes from panel to panel,
+    depth. Near: what follows in each panel is prefetched, unless the CPU foresees it; else so many bytes for each k
+    from an address on, and of the panels that lie beside it as B's do: the last two arguments.
     """
-    a, b, beside_b, c, beside_c, depth, ahead, step = code.arguments
+    a, b, scales, beside_b, c, beside_c, depth, ahead, step = code.arguments
     each = BLOCK // code.lanes
-    vectors = [(panel, j * code.bytes) for panel in range(panels) for j in range(each)]
+    vectors = [(panel, j) for panel in range(panels) for j in range(each)]
     sums = [[[code.variable(0.0) for _ in vectors] for _ in range(rows)] for _ in range(ways)]
     streams = [b + beside_b * panel for panel in range(panels)]
     for start in code.range(0, depth, ways):
@@ -70,30 +72,33 @@ def multiply(program: Program, code: Code, rows: int, panels: int, ways: int, ne
                 if not near:
                     (ahead + (beside_b * panel + k * step)).prefetch()
                 elif not program.target.foresees:
-                    (place + k * LINE + NEAR).prefetch()
-            weights = [(streams[panel] + k * LINE + byte).load() for panel, byte in vectors]
+                    (place + k * form.line + NEAR).prefetch()
+            numbers = [form.load(code, streams[panel] + k * form.line, j) for panel, j in vectors]
             for r in range(rows):
                 number = (a + k * 4 + r * PITCH).broadcast()
-                for each_sum, weight in zip(sums[way][r], weights, strict=True):
+                for each_sum, weight in zip(sums[way][r], numbers, strict=True):
                     each_sum.add(number * weight)
     for r in range(rows):
-        for i, (panel, byte) in enumerate(vectors):
-            place = c + (beside_c * panel + (r * LINE + byte))
+        for i, (panel, j) in enumerate(vectors):
+            place = c + (beside_c * panel + (r * LINE + j * code.bytes))
             total = sums[0][r][i].get()
             for way in range(1, ways):
                 total = total + sums[way][r][i].get()
-            place.store(place.load() + total)
+            place.store(place.load() + form.scaled(code, total, scales + beside_b * panel, j))
 
 
-def stream(program: Program, code: Code, rows: int) -> None:
-    """The kernel: X into chunks, then the products. rows: all images, where panels are multiplied together, else 0."""
+def stream(program: Program, code: Code, form: Weights, rows: int) -> None:
+    """The kernel: X into chunks, then the products.
+
+    form: of the weights; rows: all images, where panels are multiplied together, else 0.
+    """
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     counters, team = f.pointer("counters"), Team(thread, threads)
     with shared_out(code, counters, f.groups * f.chunks, team) as item:
         pack(code, f, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
-        finish(program, code, rows, f, item, f.pointer("sums") + thread * f.sums_bytes)
+        finish(program, code, form, rows, f, item, f.pointer("sums") + thread * f.sums_bytes)
 
 
 def pack(code: Code, f: Fields, item: Index) -> None:
@@ -112,7 +117,7 @@ def pack(code: Code, f: Fields, item: Index) -> None:
                 (into + (whole + lane) * 4).store(rest)
 
 
-def finish(program: Program, code: Code, rows: int, f: Fields, item: Index, sums: Pointer) -> None:
+def finish(program: Program, code: Code, form: Weights, rows: int, f: Fields, item: Index, sums: Pointer) -> None:
     """Some panels for a block of images. Blocks of the same panels follow one another, and find them in a cache."""
     first_image = item % f.blocks * f.block_images
     images = code.least(f.block_images, f.images - first_image)
@@ -128,75 +133,80 @@ def finish(program: Program, code: Code, rows: int, f: Fields, item: Index, sums
         length = code.least(f.depth - chunk * DEPTH, DEPTH)
         depth = (length + (UNIT - 1)) // UNIT * UNIT
         a = f.pointer("packed") + ((group * f.chunks + chunk) * f.images + first_image) * PITCH
-        b = weights + chunk * (DEPTH * LINE)
+        b = weights + form.before(chunk * DEPTH)
         if rows:
-            panels_together(program, code, f, rows, (a, b, sums), panels, depth)
+            panels_together(program, code, form, f, rows, (a, b, weights, sums), panels, depth)
         else:
-            panels_in_turn(program, code, f, (a, b, sums), images, panels, depth)
+            panels_in_turn(program, code, form, f, (a, b, weights, sums), images, panels, depth)
     for panel in code.range(panels):
         store(code, f, sums + panel * images * LINE, images, first_image, group, first_panel + panel)
 
 
-Matrices = tuple[Pointer, Pointer, Pointer]  # A, B, C
+Matrices = tuple[Pointer, Pointer, Pointer, Pointer]  # A, B, its scales, C
 
 
-def micro_kernel(program: Program, rows: int, panels: int, ways: int, near: bool) -> Any:
+def micro_kernel(program: Program, form: Weights, rows: int, panels: int, ways: int, near: bool) -> Any:
     """The function that `multiply` writes."""
-    return program.function("ppipiipi", multiply, rows, panels, ways, near)
+    return program.function("pppipiipi", multiply, form, rows, panels, ways, near)
 
 
 def panels_together(
-    program: Program, code: Code, f: Fields, rows: int, matrices: Matrices, panels: Index, depth: Index
+    program: Program, code: Code, form: Weights, f: Fields, rows: int, matrices: Matrices, panels: Index, depth: Index
 ) -> None:
     """All images, some panels at a time."""
-    a, b, c = matrices
-    most, ways = together(program.target, rows), ways_of(program.target, rows)
+    a, b, scales, c = matrices
+    most, ways = together(program.target, rows, form), ways_of(program.target, rows, form)
     for panel in code.range(0, panels, most):
         with code.cases(code.least(panels - panel, most), range(1, most + 1)) as cases:
             for number in cases:
                 here = b + panel * f.panel_bytes
                 code.call(
-                    micro_kernel(program, rows, number, ways, True), a, here, f.panel_bytes,
-                    c + panel * (rows * LINE), rows * LINE, depth, here, 0,
+                    micro_kernel(program, form, rows, number, ways, True), a, here, scales + panel * f.panel_bytes,
+                    f.panel_bytes, c + panel * (rows * LINE), rows * LINE, depth, here, 0,
                 )  # fmt: skip
 
 
 def panels_in_turn(
-    program: Program, code: Code, f: Fields, matrices: Matrices, rows: Index, panels: Index, depth: Index
+    program: Program, code: Code, form: Weights, f: Fields, matrices: Matrices, rows: Index, panels: Index, depth: Index
 ) -> None:
     """A block of images, one panel at a time or two; behind the last one comes the first one's next chunk.
 
     Where the last one has none beside it, its products are made twice, and the second C is left alone.
     """
-    a, b, c = matrices
+    a, b, scales, c = matrices
     side = program.target.panels
     for panel in code.range(0, panels, side):
-        ahead = b + code.choose(panel + side < panels, (panel + side) * f.panel_bytes, DEPTH * LINE)
-        here = (a, b + panel * f.panel_bytes, c + panel * rows * LINE)
+        ahead = b + code.choose(panel + side < panels, (panel + side) * f.panel_bytes, DEPTH * form.line)
+        here = (a, b + panel * f.panel_bytes, scales + panel * f.panel_bytes, c + panel * rows * LINE)
         beside = (code.least(panels - panel, side) - 1) * f.panel_bytes
-        parts_of_rows(program, code, here, beside, rows, depth, ahead)
+        parts_of_rows(program, code, form, here, beside, rows, depth, ahead)
 
 
 def parts_of_rows(
-    program: Program, code: Code, matrices: Matrices, beside: Index, rows: Index, depth: Index, ahead: Pointer
+    program: Program,
+    code: Code,
+    form: Weights,
+    matrices: Matrices,
+    beside: Index,
+    rows: Index,
+    depth: Index,
+    ahead: Pointer,
 ) -> None:
     """Panels side by side, the rows in parts that differ by one at most."""
-    a, b, c = matrices
+    a, b, scales, c = matrices
     side = program.target.panels
-    most = most_rows(program.target, side)
+    most = most_rows(program.target, side, form)
     parts = (rows + (most - 1)) // most
     least, longer = rows // parts, rows % parts
-    step = (
-        parts + (LINE - 1)
-    ) // parts  # bytes to ask for in the time of each k, for all parts together ask for a line
+    step = (parts + (form.line - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for a line
     for part in code.range(parts):
         first = part * least + code.least(part, longer)
         count = least + code.choose(part < longer, 1, 0)
         with code.cases(count, range(1, most + 1)) as cases:
             for number in cases:
                 code.call(
-                    micro_kernel(program, number, side, 1, False), a + first * PITCH, b, beside, c + first * LINE,
-                    rows * LINE, depth, ahead + part * step * depth, step,
+                    micro_kernel(program, form, number, side, 1, False), a + first * PITCH, b, scales, beside,
+                    c + first * LINE, rows * LINE, depth, ahead + part * step * depth, step,
                 )  # fmt: skip
 
 

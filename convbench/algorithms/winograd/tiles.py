@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
-from convbench.algorithms.unit import axes, filter_pieces, pad_input, put_phase, windows
+from convbench.algorithms.unit import axes, filter_pieces, nothing_slides, pad_input, put_phase, windows
 from convbench.algorithms.winograd.filters import MOST_TAPS, matrices, note, transform_filters
 from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, transform
 from convbench.devices.base import Device
@@ -31,6 +31,17 @@ def algorithm(m: int) -> Algorithm:
     )
 
 
+def short_algorithm(m: int) -> Algorithm:
+    """winograd.f<m>.w24: the same with filters in 24 bits."""
+    return Algorithm(
+        f"winograd.f{m}.w24",
+        on={"cpu": lambda problem, device: in_24_bits(m, problem, device)},
+        refuses=nothing_slides,
+        precisions={"cpu": ("float32",)},
+        summary=f"winograd.f{m} with the transformed filters kept in 24 bits a number",
+    )
+
+
 def on_cpu(m: int, problem: Problem, device: Device) -> Plan:
     """Vector code for float32; array code for float64, and where nothing slides."""
     if problem.precision != "float32" or problem.shape.is_matrix_product:
@@ -38,6 +49,14 @@ def on_cpu(m: int, problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.winograd import vector
 
     return vector.plan(m, problem, device)
+
+
+def in_24_bits(m: int, problem: Problem, device: Device) -> Plan:
+    """Vector code, a quarter less to read for each filter."""
+    from convbench.algorithms.winograd import vector
+    from convbench.vector.weights import FIXED24
+
+    return vector.plan(m, problem, device, FIXED24)
 
 
 def on_cuda(m: int, problem: Problem, device: Device) -> Plan:

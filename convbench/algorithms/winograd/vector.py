@@ -15,6 +15,7 @@ from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.unit import UnitAxis, axes
 from convbench.devices.base import Device
 from convbench.problem import Problem
+from convbench.vector.weights import FLOAT32, Weights
 
 I = (1j,)  # noqa: E741
 POINTS: dict[int, tuple[tuple[float, ...], tuple[complex, ...]]] = {
@@ -33,7 +34,7 @@ LARGEST_WINDOW = max(POINTS)
 MOST_TAPS = 5  # a piece of the filter; longer ones lose accuracy faster than they save multiplications
 
 
-def plan(m: int, problem: Problem, device: Device) -> Plan:
+def plan(m: int, problem: Problem, device: Device, weights: Weights = FLOAT32) -> Plan:
     """The plan of winograd.f<m> for float32 on the CPU."""
     s = problem.shape
     tile = (m if s.r > 1 else 1, m if s.s > 1 else 1)  # one tap saves nothing, whatever the tile
@@ -45,7 +46,7 @@ def plan(m: int, problem: Problem, device: Device) -> Plan:
         words.append("polyphase")
     if both.planes >= rows.tile * columns.tile * rows.length * columns.length:
         words.append("degenerate: saves no multiplication")
-    return fused(problem, device, both, rows, columns, "; ".join([*words, "vector code"]))
+    return fused(problem, device, both, rows, columns, "; ".join([*words, "vector code"]), weights)
 
 
 def _transform(axis: UnitAxis) -> Toom:

@@ -1,0 +1,87 @@
+"""Weights in 24 bits: as near to their numbers as they say, whatever those are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fakes  # noqa: F401  (its settings of hypothesis)
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from convbench.devices.cpu import Cpu
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, Weights
+
+NUMBERS = st.floats(-(2.0**99), 2.0**99, width=32) | st.floats(-2, 2, width=32) | st.just(0.0)
+
+
+def packed(weights: Weights, panels: Any) -> Any:
+    """Bytes by panel, of a room that was full of others before."""
+    whole, parts = weights.room(Cpu(1), panels.shape[:-2], panels.shape[-2])
+    parts[...] = 0xA5
+    weights.pack(np, panels, parts)
+    assert whole.nbytes == parts.nbytes + weights.tail
+    return parts
+
+
+def unpacked(parts: Any) -> tuple[Any, Any]:
+    """Scales [.., 1, 16] and numbers [.., depth, 16] of 24 bits, decoded byte by byte."""
+    lead, each = parts.shape[:-1], FIXED24.line
+    scales = np.ascontiguousarray(parts[..., : FIXED24.head]).view(np.float32).astype(float)
+    assert each == 3 * BLOCK
+    triples = parts[..., FIXED24.head :].reshape(*lead, -1, BLOCK, 3).astype(np.int64)
+    low, middle, high = (triples[..., i] for i in range(3))
+    numbers = low + 256 * middle + 65536 * (high - 256 * (high >= 128))
+    return scales.reshape(*lead, 1, BLOCK), numbers
+
+
+@given(
+    panels=array_shapes(min_dims=1, max_dims=2, max_side=3).flatmap(
+        lambda lead: st.integers(1, 20).flatmap(
+            lambda depth: arrays(np.float64, (*lead, depth, BLOCK), elements=NUMBERS)
+        )
+    )
+)
+def test_each_number_is_off_by_half_a_scale_at_most(panels: Any) -> None:
+    scales, numbers = unpacked(packed(FIXED24, panels))
+    largest = abs(panels).max(axis=-2, keepdims=True)
+    assert (abs(numbers) <= LARGEST).all()
+    np.testing.assert_allclose(scales, largest / LARGEST, rtol=1e-6, atol=1e-44)
+    # The scale is rounded to float32 too: the largest number may then be off by that much more.
+    assert (abs(scales * numbers - panels) <= 0.5 * scales + 6e-8 * largest + 1e-44 * LARGEST).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_ordinary_weights_lose_as_little_as_it_says(kind: Any) -> None:
+    panels = np.random.default_rng(0).standard_normal((4, 400, BLOCK)).astype(kind)
+    scales, numbers = unpacked(packed(FIXED24, panels))
+    error = np.sqrt(np.mean((scales * numbers - panels) ** 2))
+    assert 0.9e-7 < error < 1.13e-7
+
+
+def test_what_is_not_finite_spoils_its_column_alone() -> None:
+    panels = np.ones((1, 5, BLOCK))
+    panels[0, 2, 3], panels[0, 1, 7], panels[0, 0, 9] = np.nan, np.inf, -np.inf
+    scales, numbers = unpacked(packed(FIXED24, panels))
+    assert np.flatnonzero(~np.isfinite(scales[0, 0])).tolist() == [3, 7, 9]
+    fine = [j for j in range(BLOCK) if j not in (3, 7, 9)]
+    np.testing.assert_allclose((scales * numbers)[..., fine], 1, rtol=1e-6)
+
+
+def test_nothing_but_zeros() -> None:
+    scales, numbers = unpacked(packed(FIXED24, np.zeros((2, 3, BLOCK))))
+    assert (scales == 0).all()
+    assert (numbers == 0).all()
+
+
+def test_float32_is_kept_as_it_is() -> None:
+    panels = np.random.default_rng(1).standard_normal((2, 3, 7, BLOCK)).astype(np.float32)
+    parts = packed(FLOAT32, panels)
+    assert np.array_equal(parts.view(np.float32).reshape(panels.shape), panels)
+
+
+@pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 640), (FIXED24, 48, 544)])
+def test_sizes(weights: Weights, line: int, whole: int) -> None:
+    assert (weights.line, weights.before(10)) == (line, whole)
