@@ -99,7 +99,7 @@ def test_the_ratio_is_taken_round_by_round_against_the_fastest_library() -> None
     library = [foreign(device, "library.a"), foreign(device, "library.b")]
     ours = scripted(device, "mine.x", lambda i: TICK / (2 if i % 2 else 4))
     chosen = dict.fromkeys("ab", ours)
-    ways = ways_of(chosen, 1e-5, library, dict.fromkeys("ab", library[0]), "ours")
+    ways = ways_of(library, dict.fromkeys("ab", library[0]), {"ours": chosen}, 1e-5)
     assert [each.name for each in ways] == ["library.a", "library.b", "library, mixed modes", "ours"]
     assert [each.foreign for each in ways] == [True, True, True, False]
     runs = measure_sequences(LAYERS, ways, device, 1, 0.0, 0)
@@ -243,6 +243,8 @@ def test_what_is_chosen_for_the_sequence(tmp_path: Path, monkeypatch: pytest.Mon
 
     rows = [*rows_of_net(16), row(algo="winograd.f4", layer="conv1", shape="n16c4h8w8k4r3s3p1", batch=16, time_ms=0.1,
                                   error=5e-6, commit="abc", when="2026-01-01T0")]  # fmt: skip
+    rows.append(row(algo="fft.tiled.w24", layer="conv1", shape="n16c4h8w8k4r3s3p1", batch=16, time_ms=0.2,
+                    error=3e-7, commit="abc", when="2026-01-01T0"))  # fmt: skip
     rows.append(row(algo="library.torch.mkldnn", layer="conv1", shape="n16c4h8w8k4r3s3p1", batch=16, time_ms=1.5,
                     commit="abc", when="2026-01-01T0"))  # fmt: skip
     writer = Writer(tmp_path / "batch16.csv")
@@ -266,13 +268,15 @@ def test_what_is_chosen_for_the_sequence(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sequence, "as_rows", lambda *_: [])
     asked = argparse.Namespace(out=tmp_path, seconds=1.0)
     command.measure_stack(asked, FakeDevice(), 16)
-    assert len(tried) == 2
-    assert "winograd.f4" not in tried[0]["conv1"], "its error is above the bound"
-    assert tried[1]["conv1"] == ["library.torch.mkldnn", "library.torch.nchw"]
+    assert len(tried) == 3
+    assert tried[0]["conv1"] == ["fft.tiled.w24", "gemm.im2col"], "the error of winograd.f4 is above the bound"
+    assert tried[1]["conv1"] == ["gemm.im2col"]
+    assert tried[2]["conv1"] == ["library.torch.mkldnn", "library.torch.nchw"]
     names = {each.name: [a.name for a in each.algorithms.values()] for each in found}
     assert names == {
         "library.torch.nchw": ["library.torch.nchw"] * 2,
         "library, mixed modes": ["library.torch.mkldnn", "library.torch.nchw"],
-        "ours": ["gemm.im2col"] * 2,
+        "ours": ["fft.tiled.w24", "gemm.im2col"],
+        "ours, float32 filters": ["gemm.im2col"] * 2,
     }
     assert found[-1].bound == 1e-6

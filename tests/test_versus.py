@@ -271,11 +271,17 @@ def stack_row(**changes: Any) -> StackRow:
 
 def test_the_comparison_in_markdown() -> None:
     many = [replace(r, batch=16, shape=r.shape.replace("n1", "n16")) for r in ROWS]
-    text = comparison([*many, *ROWS], [stack_row(), stack_row(batch=16, versus=2.5), stack_row(plan="library.x")])
+    many.append(replace(many[0], algo="fft.tiled.w24", time_ms=0.5, error=2e-7))
+    stack = [stack_row(), stack_row(batch=16, versus=2.5), stack_row(plan="library.x")]
+    plain = stack_row(plan="ours, float32 filters", batch=16, versus=1.2)
+    assert "in float32" not in comparison(ROWS, stack).splitlines()[-3]
+    text = comparison([*many, *ROWS], [*stack, plain])
     found = text.splitlines()
     assert found[0] == "| layer | batch 1 (error ≤ 1e-05) | batch 16 (error ≤ 1e-06) |"
-    assert found[2] == "| conv1 | 2.0x `winograd.f4` | 1.0x `fft.tiled` |"
-    assert "| geometric mean of the convolutions | **2.0x** | **1.0x** |" in found
+    assert found[2] == "| conv1 | 2.0x `winograd.f4` | 4.0x `fft.tiled.w24` |"
+    assert "| geometric mean of the convolutions | **2.0x** | **4.0x** |" in found
+    assert "| the same, filters kept in float32 | 2.0x | 1.0x |" in found
+    assert "| the same, filters kept in float32 |  | 1.2x (1.46 to 1.54) |" in found
     assert "| `winograd` alone (" not in text
     assert "| `winograd` alone | 2.0x (≤ 1e-05) | 2.0x (≤ 1e-05) |" in found
     assert "| convolutions in sequence | **1.5x** (1.46 to 1.54) | **2.5x** (1.46 to 1.54) |" in found

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.report.series import LIBRARY, Series, gather
-from convbench.report.versus import OURS, bound_for, convolutions, within_all
+from convbench.report.versus import OURS, OURS_IN_FLOAT32, bound_for, convolutions, within_all
 from convbench.results import ResultsError, read
 from convbench.results.stack import STACK_SAMPLES, StackRow, read_stack, write_stack, write_table
 
@@ -70,16 +70,22 @@ def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tupl
     known = {algorithm.name: algorithm for algorithm in built_in()}
     bound = bound_for(batch)
     layers = [layer for layer in load(NET).layers if layer.name in names]
-    ours, theirs = {}, {}
-    for name in names:
-        rows, rivals = within_all(one, name, bound), one.ranked(name, LIBRARY)
-        if not rows or not rivals:
-            raise BenchError(f"batch {batch}, {name}: no valid row of {'a library' if rows else 'ours'}")
-        ours[name], theirs[name] = ([known[row.algo] for row in found[:CANDIDATES]] for found in (rows, rivals))
-    chosen, fastest = (choose(layers, found, device, batch, SEED) for found in (ours, theirs))
+    ranked = {
+        OURS: {name: within_all(one, name, bound) for name in names},
+        OURS_IN_FLOAT32: {name: within_all(one, name, bound, short=False) for name in names},
+        LIBRARY: {name: one.ranked(name, LIBRARY) for name in names},
+    }
+    chosen = {}
+    for way, found in ranked.items():
+        for name, rows in found.items():
+            if not rows:
+                raise BenchError(f"batch {batch}, {name}: no valid row of {'a library' if way == LIBRARY else way}")
+        candidates = {name: [known[row.algo] for row in rows[:CANDIDATES]] for name, rows in found.items()}
+        chosen[way] = choose(layers, candidates, device, batch, SEED)
+    fastest = chosen.pop(LIBRARY)
     everywhere = {name for name in known if all(one.ok(layer, name) for layer in names)}
     library = [a for a in known.values() if a.family == LIBRARY and a.name in everywhere]
-    ways = ways_of(chosen, bound, library, fastest, OURS)
+    ways = ways_of(library, fastest, chosen, bound)
     runs = measure_sequences(layers, ways, device, batch, asked.seconds, SEED)
     return as_rows(runs, batch, SEED, describe(device)), samples_of(runs, batch)
 

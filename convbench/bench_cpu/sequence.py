@@ -186,10 +186,9 @@ def samples_of(runs: Sequence[Run], batch: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def ways_of(chosen: Mapping[str, Algorithm], bound: float, library: Sequence[Algorithm],
-            fastest: Mapping[str, Algorithm], ours: str) -> list[Way]:  # fmt: skip
-    """Each mode of the library throughout, its fastest mode of each layer, and what was chosen of ours."""
-    layers = list(chosen)
-    ways = [Way(algorithm.name, dict.fromkeys(layers, algorithm)) for algorithm in library]
-    ways.append(Way(f"{LIBRARY}, mixed modes", {layer: fastest[layer] for layer in layers}))
-    return [*ways, Way(ours, dict(chosen), bound)]
+def ways_of(library: Sequence[Algorithm], fastest: Mapping[str, Algorithm],
+            ours: Mapping[str, Mapping[str, Algorithm]], bound: float) -> list[Way]:  # fmt: skip
+    """Each mode of the library throughout, its fastest mode of each layer, and what was chosen of ours, by name."""
+    ways = [Way(algorithm.name, dict.fromkeys(fastest, algorithm)) for algorithm in library]
+    ways.append(Way(f"{LIBRARY}, mixed modes", dict(fastest)))
+    return [*ways, *(Way(name, dict(chosen), bound) for name, chosen in ours.items())]

@@ -16,7 +16,9 @@ from convbench.stats import geometric_mean
 # work enough for algorithms that are both fast and exact, ten times less.
 BOUND_OF_ONE, BOUND_OF_MANY = 1e-5, 1e-6
 FAMILY_BOUNDS = {"fft": 5e-7, "winograd": 1e-5}  # a family is held to what it can do; others to the batch's bound
-OURS = "ours"
+OURS, OURS_IN_FLOAT32 = "ours", "ours, float32 filters"
+SHORT = ".w24"  # ends the names of those of ours that keep filters in fewer bits than float32 has
+IN_FLOAT32 = "the same, filters kept in float32"
 KINDS = ("3x3, 5x5 at stride 1", "1x1 at stride 1", "stride 2 or more", "fully connected", "others")
 
 
@@ -50,22 +52,23 @@ def bound_for(batch: int) -> float:
     return BOUND_OF_ONE if batch == 1 else BOUND_OF_MANY
 
 
-def within(one: Series, layer: str, bound: float, family: str | None = None) -> Row | None:
+def within(one: Series, layer: str, bound: float, family: str | None = None, short: bool = True) -> Row | None:
     """The fastest of ours (of a family) whose error is not above the bound."""
-    return next(iter(within_all(one, layer, bound, family)), None)
+    return next(iter(within_all(one, layer, bound, family, short)), None)
 
 
-def within_all(one: Series, layer: str, bound: float, family: str | None = None) -> list[Row]:
-    """All of them, the fastest first."""
+def within_all(one: Series, layer: str, bound: float, family: str | None = None, short: bool = True) -> list[Row]:
+    """All of them, the fastest first; short: also those with filters of fewer bits than float32."""
     rows = (row for row in one.ranked(layer, family) if row.family != LIBRARY)
+    rows = (row for row in rows if short or not row.algo.endswith(SHORT))
     return [row for row in rows if row.error is not None and row.error <= bound]
 
 
-def lines(one: Series, bound: float | None = None, family: str | None = None) -> list[Line]:
-    """A line for each layer."""
+def lines(one: Series, bound: float | None = None, family: str | None = None, short: bool = True) -> list[Line]:
+    """A line for each layer; short: as of within_all."""
     limit = bound_for(one.first.batch) if bound is None else bound
     return [
-        Line(layer, within(one, layer, limit, family), next(iter(one.ranked(layer, LIBRARY)), None))
+        Line(layer, within(one, layer, limit, family, short), next(iter(one.ranked(layer, LIBRARY)), None))
         for layer in one.layers
     ]
 
@@ -129,8 +132,9 @@ def comparison(rows: Sequence[Row], stack: Sequence[StackRow]) -> str:
     layers = list(dict.fromkeys(layer for one in series for layer in one.layers))
     tables = {one.first.batch: {line.layer: line for line in lines(one)} for one in series}
     body = [[layer, *(_cell(tables[one.first.batch].get(layer)) for one in series)] for layer in layers]
-    means = [mean_of([line for line in lines(one) if line.layer in convolutions(one)]) for one in series]
-    body.append(["geometric mean of the convolutions", *(f"**{_mean(mean)}**" for mean in means)])
+    for short, words, strong in ((True, "geometric mean of the convolutions", "**"), (False, IN_FLOAT32, "")):
+        chosen = ([line for line in lines(one, short=short) if line.layer in convolutions(one)] for one in series)
+        body.append([words, *(f"{strong}{_mean(mean_of(found))}{strong}" for found in chosen)])
     by_family = [family_means(one) for one in series]
     for family in dict.fromkeys(name for found in by_family for name in found):
         cells = [
@@ -138,7 +142,9 @@ def comparison(rows: Sequence[Row], stack: Sequence[StackRow]) -> str:
         ]
         body.append([f"`{family}` alone", *cells])
     if stack:
-        body.append(["convolutions in sequence", *(_sequence(stack, one.first.batch) for one in series)])
+        for plan, words in ((OURS, "convolutions in sequence"), (OURS_IN_FLOAT32, IN_FLOAT32)):
+            if found := ours_of(stack, plan):
+                body.append([words, *(_sequence(found.get(one.first.batch), plan == OURS) for one in series)])
     head = ["layer", *(f"batch {one.first.batch} (error ≤ {bound_for(one.first.batch):.0e})" for one in series)]
     return f"{markdown(head, body, 'l' + 'r' * len(series))}\n\n{common(series)}."
 
@@ -156,11 +162,13 @@ def _mean(mean: Mean | None) -> str:
     return times(mean.mean) + missing
 
 
-def _sequence(stack: Sequence[StackRow], batch: int) -> str:
-    row = ours_of(stack).get(batch)
-    return f"**{times(row.versus)}** ({row.versus_lo:.2f} to {row.versus_hi:.2f})" if row else ""
+def _sequence(row: StackRow | None, strong: bool) -> str:
+    if row is None:
+        return ""
+    mark = "**" if strong else ""
+    return f"{mark}{times(row.versus)}{mark} ({row.versus_lo:.2f} to {row.versus_hi:.2f})"
 
 
-def ours_of(stack: Sequence[StackRow]) -> Mapping[int, StackRow]:
+def ours_of(stack: Sequence[StackRow], plan: str = OURS) -> Mapping[int, StackRow]:
     """For each batch the sequence of ours."""
-    return {row.batch: row for row in stack if row.plan == OURS}
+    return {row.batch: row for row in stack if row.plan == plan}
