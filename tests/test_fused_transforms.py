@@ -17,12 +17,15 @@ from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.fused.values import Complex, Transform
 from convbench.algorithms.unit import UnitAxis, axes
-from convbench.algorithms.winograd.vector import POINTS
+from convbench.algorithms.winograd.vector import POINTS, REAL_POINTS
 from convbench.problem import Problem
 from convbench.shapes import parse_shape
 
 TOOMS: list[Transform] = [
-    Toom(window + 1 - taps, taps, *POINTS[window]) for window in POINTS for taps in range(1, window + 1)
+    Toom(window + 1 - taps, taps, *points[window])
+    for points in (POINTS, REAL_POINTS)
+    for window in points
+    for taps in range(1, window + 1)
 ]
 DFTS: list[Transform] = [
     Dft(window + 1 - taps, taps, window) for window in range(2, 33) for taps in {1, 2, window // 2, window}

@@ -42,13 +42,31 @@ def short_algorithm(m: int) -> Algorithm:
     )
 
 
+def oblong_algorithm(m: tuple[int, int]) -> Algorithm:
+    """winograd.f<m>x<n>: tiles of m x n outputs, by real points alone where the vector code has them."""
+    rows, columns = m
+
+    def on_cpu(problem: Problem, device: Device) -> Plan:
+        from convbench.algorithms.winograd import vector
+
+        return vector.plan(m, problem, device, are_real=True)
+
+    return Algorithm(
+        f"winograd.f{rows}x{columns}",
+        on={"cpu": on_cpu},
+        refuses=nothing_slides,
+        precisions={"cpu": ("float32",)},
+        summary=f"tiles of {rows} x {columns} outputs and real points alone: fewer products, larger errors",
+    )
+
+
 def on_cpu(m: int, problem: Problem, device: Device) -> Plan:
     """Vector code for float32; array code for float64, and where nothing slides."""
     if problem.precision != "float32" or problem.shape.is_matrix_product:
         return plan(m, problem, device)
     from convbench.algorithms.winograd import vector
 
-    return vector.plan(m, problem, device)
+    return vector.plan((m, m), problem, device)
 
 
 def in_24_bits(m: int, problem: Problem, device: Device) -> Plan:
@@ -56,7 +74,7 @@ def in_24_bits(m: int, problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.winograd import vector
     from convbench.vector.weights import FIXED24
 
-    return vector.plan(m, problem, device, FIXED24)
+    return vector.plan((m, m), problem, device, FIXED24)
 
 
 def on_cuda(m: int, problem: Problem, device: Device) -> Plan:
