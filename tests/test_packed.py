@@ -233,7 +233,9 @@ def test_a_y_too_large_for_the_caches_is_the_same_wherever_it_lies(
     name: str, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole cache lines go past the caches, the rest does not: nothing beside y is written, the bits are the same."""
-    monkeypatch.setattr(vector, "cost", lambda problem, size, device: sum(size))  # else the caches decide the sizes
+    monkeypatch.setattr(
+        vector, "cost", lambda problem, size, device, weights: sum(size)
+    )  # else the caches decide the sizes
     (algorithm,) = (a for a in built_in() if a.name == name)
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)

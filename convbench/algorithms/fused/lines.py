@@ -122,8 +122,20 @@ def strided(code: Code, place: Pointer, start: Index, size: Index, step: int) ->
 
 
 def past_caches(s: ConvShape, device: Device) -> int:
-    """1 where y is too large for the caches, else 0: the last argument of scatter."""
+    """1 where y is too large for the caches, else 0."""
     return int(4 * prod(s.y_shape) > device.cache_bytes)
+
+
+def goes_past(code: Code, output: Pointer, channel: Index, past: Index) -> Index:
+    """1 where channels' planes, so many bytes apart, go past the caches: they do not fit them, and lie in whole lines.
+
+    Else each line would be read before it is written; a vector must be a line for it, and a fence must follow. To write
+    other planes by whole lines, what lies between two of their vectors, costs more than to read them.
+    """
+    if code.lanes < BLOCK:
+        return code.index(0)
+    is_line = (output.address % LINE + channel % LINE).is_equal(0)
+    return code.choose(code.builder.and_(is_line, past.is_equal(1)), 1, 0)
 
 
 def scatter(
@@ -132,9 +144,9 @@ def scatter(
 ) -> None:  # fmt: skip
     """Lines of 16 channels into the channels' planes, pixels next to each other; channels beyond the last: nowhere.
 
-    past: 1 where the planes are too large for the caches. Where a vector is a whole cache line of theirs it then goes
-    past the caches: else each line would be read before it is written. A fence must follow.
+    past: 1 where the planes are too large for the caches (goes_past).
     """
+    streams = goes_past(code, output, channel, past)
     lanes = code.lanes
     for group in range(BLOCK // lanes):
         targets = []
@@ -155,10 +167,8 @@ def scatter(
                     place = target + p * 4
                     (place.stream if streams else place.store)(vector)
 
-        streamed = code.index(0)
+        streamed = whole * streams
         if lanes == BLOCK:
-            is_line = (output.address % LINE + channel % LINE).is_equal(0)
-            streamed = code.choose(code.builder.and_(is_line, past.is_equal(1)), whole, 0)
             write(0, streamed, True)
         write(streamed, whole, False)
         with code.when(whole < pixels):

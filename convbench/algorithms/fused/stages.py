@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from convbench.algorithms.fused.lines import scatter
+from convbench.algorithms.fused.lines import goes_past, scatter
 from convbench.algorithms.fused.values import Complex, Real, Transform, minus, plus
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
@@ -179,10 +179,11 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
 
     Arguments: tiles' rows as backward_column left them, whole ones and short ones, how many of each, output rows,
     output columns, room for pixels, output (first channel, first row), bytes from channel to channel, channels, where
-    to put what has no channel, past as of scatter.
+    to put what has no channel, past as of goes_past.
     """
     first, second, firsts, seconds, rows, columns, room, output, channel, channels, nowhere, past = code.arguments
     y, x = tile.y, tile.x
+    asks = goes_past(code, output, channel, past).is_equal(0)
     every = max(1, BLOCK // x.outputs)  # tiles whose pixels fill about a cache line of each channel
     for i in code.range(rows):
         for source, tiles, start, step in (
@@ -190,7 +191,7 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
         ):  # fmt: skip
             for t in code.range(tiles):
                 pixel = i * columns + start + t * step
-                with code.when(code.builder.and_((t % every).is_equal(0), past.is_equal(0))):
+                with code.when(code.builder.and_((t % every).is_equal(0), asks)):
                     for c, byte in product(range(BLOCK), range(0, 4 * x.outputs, LINE)):
                         (output + (channel * c + pixel * 4 + byte)).prefetch(write=True)
                 for part in code.range(BLOCK // code.lanes):
