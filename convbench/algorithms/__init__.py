@@ -27,6 +27,7 @@ TABLE = (
     "winograd.fused2",
     "direct.naive",
     "direct.blocked",
+    "direct.wide",
     "library.torch",
     "library.cudnn",
 )
