@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convbench.algorithms.fused import plan
-from convbench.algorithms.fused.blocks import Caches, Work, cut
+from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import axes
 from convbench.devices.cpu import Cpu
@@ -61,6 +63,21 @@ def test_one_group_at_a_time(word: str) -> None:
     assert groups == [1, 2]
     assert np.array_equal(*found)
     assert error_of(found[0], x, w, problem.shape) < 3e-6
+
+
+@pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])
+def test_the_planes_ask_for_every_line_of_y_that_panels_write(rows: int, whole: bool) -> None:
+    """Strips of 32 channels, or of each image all 32; what runs begin and end with counts for a line more."""
+    problem = Problem(parse_shape("n5c16h31w29k96r3s3p1"))
+    of_rows, of_columns = axes(problem.shape, (4, 4), 5)
+    tile = Tile(toom(4, 3), toom(4, 3))
+    work = replace(plan.work_of(problem, tile, of_rows, of_columns, FLOAT32), panels=2)
+    found = plan.runs_of_y(tile, of_rows, of_columns, work, Blocks(3 if whole else 1, rows, True))
+    plane = 4 * 31 * 29
+    lines = -(-(32 * plane if whole else 4 * 8 * 29) // 64) + 1
+    assert (found["run_lines"], found["run_step"]) == (lines, 96 * plane if whole else plane)
+    runs = 3 if whole else 32
+    assert 0 <= found["plane_lines"] * tile.planes - runs * lines < tile.planes
 
 
 def test_plans_share_their_rooms_and_nothing_else() -> None:

@@ -20,7 +20,7 @@ from convbench.vector.peak import multiply_add_peak
 from convbench.vector.product import PANEL, Asks, cut_rows, panel
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL, Arguments, Fields, Team, runner, shared_out, tickets
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, Weights
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, Weights
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = "+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
@@ -279,7 +279,9 @@ def any_rows(program: Program, code: Code, panels: int, weights: Weights) -> Non
     """Products of planes whose rows are cut on the spot."""
     a, slab, b, c, rows, depth, *steps = code.arguments
     cut = cut_rows(program, code, rows, depth, slab, panels, weights)
-    code.call(program.function(PANEL, panel, panels, Asks(True, False), weights), a, slab, b, c, depth, *cut, *steps)
+    asks = Asks(for_a=True, once=False, for_result=True)
+    written = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
+    code.call(program.function(PANEL, panel, panels, asks, weights), a, slab, b, c, depth, *cut, *steps, *written)
 
 
 @EVERYWHERE

@@ -16,6 +16,7 @@ from convbench.vector.target import Target
 from convbench.vector.weights import BLOCK, LINE, Weights
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
+RESULT_LINES = 4  # of what will be written that are asked for with each 16 numbers of the depth
 NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
 
 
@@ -24,21 +25,25 @@ class Asks(NamedTuple):
 
     for_a: bool  # the next A too: not where it lies in the core's own cache
     once: bool  # the next B will pass the caches but once
+    for_result: bool  # lines that are written when the products are done
 
 
 def product(program: Program, code: Code, rows: int, panels: int, asks: Asks, weights: Weights) -> None:
     """C = A B, or C += A B, for so many panels of B.
 
     Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
-    or 0, what to prefetch by the way: two places, each with the bytes it moves on for each k; then the bytes from B,
-    and from C, to the next panel.
+    or 0, what to prefetch by the way (A, B, and what will be written): places, each with the bytes it moves on for each
+    k, the last for each of its lines; then the bytes from B, and from C, to the next panel.
     """
-    a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, next_b, next_c = code.arguments
+    a, slab, b, scales, c, depth, adds, *ahead, next_b, next_c = code.arguments
+    ahead_a, step_a, ahead_b, step_b, ahead_y, step_y = ahead
     each = BLOCK // code.lanes
     halves = [(panel, j) for panel in range(panels) for j in range(each)]
     sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
     for first in code.range(0, depth, BLOCK):
         numbers = a + first // BLOCK * slab
+        for line in range(RESULT_LINES) if asks.for_result else ():
+            (ahead_y + (first // BLOCK * RESULT_LINES + line) * step_y).prefetch(write=True)
         for i in code.range(code.least(depth - first, BLOCK)):
             k = first + i
             for line in range(0, rows * LINE // BLOCK, LINE) if asks.for_a else ():
@@ -65,9 +70,12 @@ def most_rows(target: Target, panels: int, weights: Weights) -> int:
     return (target.sums - weights.spare) // (BLOCK // target.lanes * panels)
 
 
+PRODUCT = "pipppiipipipiii"  # its arguments
+
+
 def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function("pipppiipipiii", product, rows, panels, asks, weights)
+    return program.function(PRODUCT, product, rows, panels, asks, weights)
 
 
 class RowCut(NamedTuple):
@@ -81,6 +89,19 @@ class RowCut(NamedTuple):
     step_a: Index  # and those for each k
     share_b: Index  # bytes of the next B a part prefetches
     step_b: Index  # and those for each k
+
+
+class Written(NamedTuple):
+    """Lines that will be written when all planes are done: runs of them, which the planes ask for in turn.
+
+    They have longer to come than the writing takes; and a core waits for few lines at a time.
+    """
+
+    first: Pointer  # of the first run
+    plane: Index  # number of the first plane
+    lines: Index  # that each plane asks for
+    run: Index  # lines of a run
+    step: Index  # bytes from run to run
 
 
 def cut_rows(
@@ -103,28 +124,32 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
-    A, B and C, and from B, and from C, to the next panel. The A and B of the next plane are prefetched by the way:
-    each part fetches its share of them, evenly, as memory answers no faster in a hurry. Where all rows are one part, B
-    is a stream, and what is near is enough: a whole plane ahead would have left the first cache before it is read.
+    A, B and C, and from B, and from C, to the next panel; what is Written after them all. The A and B of the next plane
+    are prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry.
+    Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
+    first cache before it is read.
     """
-    first_a, slab, first_b, first_c, depth, *numbers, planes, plane_a, plane_b, plane_c, beside_b, beside_c = (
-        code.arguments
-    )
-    cut = RowCut(*numbers)
+    first_a, slab, first_b, first_c, depth, *numbers = code.arguments
+    cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
+    planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
+    written = Written(*rest[6:])
     for plane in code.range(planes):
         a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
-        _plane(
-            program, code, panels, asks, weights, cut, (a, b, c), slab, depth, (plane_a, plane_b), (beside_b, beside_c)
-        )
+        before = (written.plane + plane) * written.lines
+        y = written.first + before // written.run * written.step + before % written.run * LINE
+        steps = (plane_a, plane_b, written.lines * LINE)
+        _plane(program, code, panels, asks, weights, cut, (a, b, c, y), slab, depth, steps, (beside_b, beside_c))
 
 
 def _plane(
     program: Program, code: Code, panels: int, asks: Asks, weights: Weights, cut: RowCut,
-    matrices: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, step: tuple[Index, Index],
+    places: tuple[Pointer, Pointer, Pointer, Pointer], slab: Index, depth: Index, step: tuple[Index, Index, Index],
     beside: tuple[Index, Index],
 ) -> None:  # fmt: skip
-    """One plane, its rows in parts."""
-    a, b, c = matrices
+    """One plane, its rows in parts. places: A, B, C, and what is written later; step: bytes to the next but of C."""
+    a, b, c, y = places
+    share_y = step[2] // cut.parts
+    step_y = (share_y * BLOCK // RESULT_LINES + (depth - 1)) // depth
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
@@ -138,11 +163,12 @@ def _plane(
                         product_of(program, number, panels, asks, weights),
                         source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
                         code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
-                        ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b, *beside,
+                        ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
+                        y + part * share_y + k * RESULT_LINES // BLOCK * step_y, step_y, *beside,
                     )  # fmt: skip
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii"  # its arguments
 
 
 def panel_address(panels: int, asks: Asks, weights: Weights) -> int:

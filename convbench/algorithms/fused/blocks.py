@@ -49,6 +49,7 @@ class Work:
     panels: int = 1  # whose products go side by side, each with its M and T
     filter_bytes: int = 0  # of all points of all filters
     items: int = 1  # of such panels, in each group
+    filters: int = 0  # of all groups
 
     def unevenness(self, groups: int, threads: int) -> float:
         """The busiest thread's share over an even one, where threads share out the filters of so many groups."""

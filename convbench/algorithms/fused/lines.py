@@ -9,6 +9,7 @@ from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
+from convbench.vector.target import host
 from convbench.vector.weights import BLOCK, LINE
 
 LANE_FIELDS = 3  # of a channel in the table: bytes from the image to its plane, its first row, its first column
@@ -124,6 +125,11 @@ def strided(code: Code, place: Pointer, start: Index, size: Index, step: int) ->
 def past_caches(s: ConvShape, device: Device) -> int:
     """1 where y is too large for the caches, else 0."""
     return int(4 * prod(s.y_shape) > device.cache_bytes)
+
+
+def is_read_first(s: ConvShape, device: Device) -> bool:
+    """Whether y's lines come from memory before they are written: too large for the caches, and not to go past them."""
+    return past_caches(s, device) == 1 and (host().lanes < BLOCK or 4 * s.p * s.q % LINE != 0)
 
 
 def goes_past(code: Code, output: Pointer, channel: Index, past: Index) -> Index:

@@ -41,6 +41,9 @@ class _Panels:
         self.u = f.pointer("u") + (self.group * f.panels + self.number) * panel_bytes
         self.u_beside = (self.count - 1) * panel_bytes
         self.v = block.v + self.group * f.group_bytes
+        first_filter, first_line = self.group * f.filters + self.number * BLOCK, block.first_line * f.out_columns
+        image = f.pointer("y") + block.first_image * f.out_image_bytes
+        self.y = image + first_filter * f.out_channel_bytes + first_line * 4
         self.m, self.t = block.scratch, block.scratch + f.t_at
 
     def wanted(self, *needs: tuple[Index, Index]) -> _Tiles:
@@ -62,7 +65,7 @@ class _Panels:
                 self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, self.u + plane * self.slice_bytes,
                 self.m + f.m_plane_bytes * numbers.start + tiles.begin * LINE,
                 f.depth, *tiles.cut, len(numbers), f.plane_bytes, self.slice_bytes, f.m_plane_bytes,
-                self.u_beside, f.m_bytes,
+                self.u_beside, f.m_bytes, self.y, plane, f.plane_lines, f.run_lines, f.run_step,
             )  # fmt: skip
 
     def column(self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles) -> None:

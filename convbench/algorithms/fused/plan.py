@@ -10,7 +10,7 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.engine import convolve
-from convbench.algorithms.fused.lines import LANE_FIELDS, longest_run, past_caches
+from convbench.algorithms.fused.lines import LANE_FIELDS, is_read_first, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
@@ -76,7 +76,18 @@ def sizes(
         "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
         "past": past_caches(s, device),
+        **runs_of_y(tile, rows, columns, work, blocks),
     }  # fmt: skip
+
+
+def runs_of_y(tile: Tile, rows: UnitAxis, columns: UnitAxis, work: Work, blocks: Blocks) -> dict[str, int]:
+    """The lines of y that a block's panels write, as runs: strips of their channels, or of images all channels."""
+    plane, channels = 4 * rows.unit_outputs * columns.unit_outputs, work.panels * BLOCK
+    is_strip = blocks.tile_rows < rows.tiles
+    run_bytes = 4 * blocks.tile_rows * tile.y.outputs * columns.unit_outputs if is_strip else channels * plane
+    runs, lines = channels if is_strip else blocks.images, ceil_div(run_bytes, LINE) + 1
+    step = plane if is_strip else plane * work.filters
+    return {"plane_lines": ceil_div(runs * lines, tile.planes), "run_lines": lines, "run_step": step}
 
 
 def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights) -> Work:
@@ -86,7 +97,7 @@ def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, wei
     panels = ceil_div(s.k // s.groups, BLOCK)
     side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * weights.before(channels)
     tile_bytes, items = ceil_div(channels, BLOCK) * LINE, ceil_div(panels, side)
-    return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items)
+    return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items, s.k)
 
 
 def caches_of(device: Device) -> Caches:
@@ -159,12 +170,14 @@ def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: 
 
     Filters that fill the caches while they pass would drive V out: they are kept out where the CPU can do that. Else
     V goes past the caches (where a vector is a whole line), and so it does where threads do not share one: for a line
-    that another core has read must be taken back from it before it is written.
+    that another core has read must be taken back from it before it is written. Lines of y that must come from
+    memory first are asked for while the products are made (product.Written).
     """
     bars = host().bars_passers
     once = bars and u_bytes + v_bytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
     may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
-    return Asks(for_a=not private, once=once), may_stream and (not bars or are_far_apart(device.threads))
+    asks = Asks(for_a=not private, once=once, for_result=is_read_first(s, device))
+    return asks, may_stream and (not bars or are_far_apart(device.threads))
 
 
 def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters: int) -> int:
