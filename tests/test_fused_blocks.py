@@ -65,6 +65,27 @@ def test_one_group_at_a_time(word: str) -> None:
     assert error_of(found[0], x, w, problem.shape) < 3e-6
 
 
+@pytest.mark.parametrize(("word", "shares"), [
+    ("n1c20h13w13k288r3s3p1", {1: 1, 2: 2, 3: 3}),
+    ("n1c20h13w13k128r3s3p1", {1: 1, 2: 2, 3: 0}),  # too few filters for three
+    ("n1c20h13w13k64r3s3p1", {1: 1, 2: 1, 3: 0}),  # and for two, which take strips
+    ("n1c40h13w13k400r3s3p1g2", {1: 1, 2: 1}),  # two groups for two threads
+])  # fmt: skip
+def test_threads_share_out_the_filters_of_one_block(word: str, shares: dict[int, int]) -> None:
+    """Each makes V anew, where filters are enough; 0: all threads make it together. The bits are the same."""
+    problem = Problem(parse_shape(word))
+    x, w = problem.operands(0)
+    tile, (rows, columns) = Tile(toom(4, 3), toom(4, 3)), axes(problem.shape, (4, 4), 5)
+    found = []
+    for threads, expected in shares.items():
+        device = Poisoned(threads, (1 << 20, 1 << 25))
+        blocks = cut(tile, plan.work_of(problem, tile, rows, columns, FLOAT32), plan.caches_of(device))
+        assert (blocks.private, blocks.shares) == (expected > 0, max(1, expected))
+        found.append(answer(plan_of(problem, device, toom, (4, 4)), problem, x, w))
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert error_of(found[0], x, w, problem.shape) < 3e-6
+
+
 @pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])
 def test_the_planes_ask_for_every_line_of_y_that_panels_write(rows: int, whole: bool) -> None:
     """Strips of 32 channels, or of each image all 32; what runs begin and end with counts for a line more."""

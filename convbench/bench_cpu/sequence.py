@@ -22,8 +22,8 @@ from convbench.report.series import LIBRARY
 from convbench.results.stack import StackRow
 from convbench.stats import median, summarise
 
-CANDIDATES = 4  # of a layer
-TRIES, TRY_SECONDS = 7, 2.0  # timed passes with each at least, of which the median counts, and time a layer's take
+CANDIDATES = 6  # of a layer
+TRIES, TRY_SECONDS = 9, 2.0  # timed passes with each at least, and time a layer's take
 SWEEPS = 2  # over the layers
 LEAST_ROUNDS = 31  # the 95 % interval of their median leaves out the ten least and the ten largest
 
@@ -104,7 +104,8 @@ def choose(
     """The candidate of each layer with which the whole sequence is fastest: filters it drives out cost the others time.
 
     From the first ones on, a layer's candidates take turns while the others stay; twice, as a choice changes what the
-    others' are worth. Raises SequenceError.
+    others' are worth. One takes the place of another where the 95 % interval of its time over the other's, turn by
+    turn, lies below 1: else chance would choose among many that are alike. Raises SequenceError.
     """
     cases = {
         layer.name: [
@@ -119,8 +120,12 @@ def choose(
         before = dict(chosen)
         for name, found in cases.items():
             if len(found) > 1:
-                taken = _in_turns([{**chosen, name: case} for case in found], device, shuffle)
-                chosen[name] = min(zip(found, taken, strict=True), key=lambda pair: pair[1])[0]
+                runs = _in_turns([{**chosen, name: case} for case in found], device, shuffle)
+                now = next(run for run in runs if run.cases[name] is chosen[name])
+                best = min(runs, key=lambda run: median(run.seconds))
+                ratio = summarise([new / old for new, old in zip(best.seconds, now.seconds, strict=True)])
+                if ratio.high < 1:
+                    chosen[name] = best.cases[name]
         if chosen == before:
             break
     for found in cases.values():
@@ -129,15 +134,15 @@ def choose(
     return {name: case.algorithm for name, case in chosen.items()}
 
 
-def _in_turns(sequences: Sequence[Mapping[str, Case]], device: Device, shuffle: random.Random) -> list[float]:
-    """The median seconds of each sequence; an untimed pass before each timed one."""
+def _in_turns(sequences: Sequence[Mapping[str, Case]], device: Device, shuffle: random.Random) -> list[Run]:
+    """The samples of each sequence, in the order given; an untimed pass before each timed one."""
     runs = [Run(Way("", {}), dict(cases)) for cases in sequences]
     order, begin = list(runs), device.now()
     while len(runs[0].samples) < TRIES or device.now() - begin < TRY_SECONDS:
         shuffle.shuffle(order)
         for run in order:
             run.sample(device)
-    return [median(run.seconds) for run in runs]
+    return runs
 
 
 def _open(way: Way, layer: str, data: Operands, device: Device) -> Case:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.unit import nothing_slides
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
@@ -86,6 +87,7 @@ ALGORITHMS = [
     Algorithm(
         "direct.wide",
         on={"cpu": on_cpu},
+        refuses=nothing_slides,
         precisions={"cpu": ("float32",)},
         summary="neighbouring pixels side by side: for few channels, and for filters that come one a group",
     )

@@ -7,6 +7,8 @@ written once and read once, while all filters are read for each block. Where tho
 small for it, a block takes one group at a time, if the group's filters still keep all threads busy. Where V of one
 group of a block that is still large enough for the products fits a core's own cache, and such blocks can be dealt out
 evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads.
+Where there are fewer such blocks than threads, and filters enough, threads share out a block's filters, and each makes
+V anew.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products t
 FEW_ROWS = 8  # or so many, where all filters are at most
 FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
 ENOUGH_TILES = 24  # of a block: with fewer, products wait for filters that come from memory
+SHARE_FILTERS = 96  # of a group, for each further thread that makes V anew instead of reading it from another core
 EVEN = 1.15  # the work of the busiest thread, over an even share, at most
 
 
@@ -69,6 +72,7 @@ class Blocks:
     tile_rows: int
     private: bool
     groups: int = 1
+    shares: int = 1  # that a private block's filters come in, each with a V of its own
 
     def number(self, work: Work) -> int:
         """Of blocks, for all images."""
@@ -97,10 +101,13 @@ def _private(work: Work, least: int, most: int, threads: int) -> Iterator[Blocks
     for blocks in whole + strips:
         is_all = (blocks.images, blocks.tile_rows) == (work.images, work.rows)  # a shared block would not be larger
         parts = blocks.number(work) * work.groups
-        fullest = ceil_div(parts, threads) * _tiles(blocks) * threads
-        is_even = fullest <= EVEN * work.images * work.rows * work.groups
+        shares = max(1, threads // parts)
+        if work.filters // work.groups < SHARE_FILTERS * (shares - 1):
+            shares = 1
+        fullest = ceil_div(parts * shares, threads) * _tiles(blocks) * ceil_div(work.items, shares) * threads
+        is_even = fullest <= EVEN * work.images * work.rows * work.groups * work.items
         if is_even and (is_all or _tiles(blocks) * work.tiles >= least):
-            yield blocks
+            yield replace(blocks, shares=shares)
 
 
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:

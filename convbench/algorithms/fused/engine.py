@@ -46,7 +46,8 @@ def convolve(
 
     if private:
         parts = f.blocks * f.groups
-        with shared_out(code, f.pointer("counters"), parts, team, wait=False) as part:
+        with shared_out(code, f.pointer("counters"), parts * f.block_shares, team, wait=False) as number:
+            part, share = number // f.block_shares, number % f.block_shares
             group, after = part % f.groups, code.least(part + 1, parts - 1)
             v = scratch + f.scratch_bytes - group * f.group_bytes  # its room is for one group
             block = Block(code, f, tile, part // f.groups, v, scratch)
@@ -57,8 +58,9 @@ def convolve(
                 with clock.phase(0):
                     ahead = code.choose(i + 1 < items, block.input_place(f, place(i + 1, group)), then)
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
-            for number in code.range(f.items):
-                finish_panels(program, code, tile, side, weights, f, block, group * f.items + number, clock)
+            first, last = share * f.items // f.block_shares, (share + 1) * f.items // f.block_shares
+            for item in code.range(first, last):
+                finish_panels(program, code, tile, side, weights, f, block, group * f.items + item, clock)
         code.fence()
         return
     sets = f.groups // f.block_groups

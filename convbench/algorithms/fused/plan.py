@@ -70,6 +70,7 @@ def sizes(
         "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
         "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows, "block_groups": blocks.groups,
+        "block_shares": blocks.shares,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
         "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
         "short_rows": short_rows, "short_columns": short_columns,
@@ -159,7 +160,7 @@ def fused(
         run(x, u, y, clocked)
         return shares(clocks, PHASES, device.now() - begin)
 
-    flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values["depth"], values["filters"])
+    flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values)
     workspace = rooms.nbytes + sum(array.nbytes for array in (counters, unit_y, *tables))
     words = [note] + ["V past the caches"] * streams + [f"filters in {weights.bits} bits"] * weights.is_scaled
     return Plan(run, prepare, workspace, "; ".join(words), flops, phases)
@@ -180,8 +181,12 @@ def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: 
     return asks, may_stream and (not bars or are_far_apart(device.threads))
 
 
-def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters: int) -> int:
-    """FLOPs for one image and group: products, without those at infinity that are left out, and transforms."""
+def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str, int]) -> int:
+    """FLOPs for one image and group: products, without those at infinity that are left out, and transforms.
+
+    values: of the kernel's FIELDS.
+    """
+    depth, filters = values["depth"], values["filters"]
     whole_rows, whole_columns = rows.tiles - short_tiles(tile.y, rows), columns.tiles - short_tiles(tile.x, columns)
     of_x = tile.real_column if tile.x.infinity is not None else 0
     in_all_columns = tile.x.reals * len(tile.infinity_planes(False)) + tile.x.pairs * len(tile.infinity_planes(True))
@@ -195,7 +200,7 @@ def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, depth: int, filters:
     )
     forward, backward = of_tile(tile)
     filled = ceil_div(filters, BLOCK) * BLOCK  # what fills up the last vector is computed too
-    transforms = forward * ceil_div(depth, BLOCK) * BLOCK + backward * filled
+    transforms = values["block_shares"] * forward * ceil_div(depth, BLOCK) * BLOCK + backward * filled
     return 2 * products * depth * filled + rows.tiles * columns.tiles * transforms
 
 
