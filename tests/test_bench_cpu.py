@@ -6,11 +6,13 @@ import argparse
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import ONE, TICK, FakeDevice, row, scripted
 from test_library import foreign
@@ -76,6 +78,11 @@ def test_the_candidate_with_which_the_sequence_is_fastest_is_chosen() -> None:
     late = scripted(device, "mine.late", lambda i: 4 * TICK if device.log[-1][0] == "mine.large" else TICK)
     assert choose(LAYERS, {"a": [large, slow], "b": [late]}, device, 1, 3) == {"a": slow, "b": late}
     assert choose(LAYERS, {"a": [large, slow], "b": [slow, late]}, device, 1, 3) == {"a": large, "b": slow}
+    small = scripted(device, "mine.small", lambda i: TICK if device.log[-1][0] == "mine.small" else 4 * TICK)
+    held = replace(slow, name="mine.held", on={"cpu": lambda p, d: replace(slow.on["cpu"](p, d), prepare=np.copy)})
+    assert choose(LAYERS, {"a": [held, small], "b": [held, small]}, device, 1, 3) == dict.fromkeys("ab", small), (
+        "alone in its layer each is slower: the way there begins with the smallest filters"
+    )
     with pytest.raises(SequenceError, match=r"b m\.bad"):
         choose(LAYERS, {"a": [fast], "b": [scripted(device, "m.bad", TICK, fails_at=0)]}, device, 1, 3)
 
