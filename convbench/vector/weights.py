@@ -6,7 +6,8 @@ Where weights are used for few images only, a call takes as long as their way fr
 
 Each number is off by half a scale at most: for normally distributed weights by some 1e-7 of their standard deviation,
 as much as float32's sums lose. One that is far larger than all others costs the others of its column that many digits.
-Whole numbers below 2^24 are exact in float32, so products are made with them, and each sum is scaled once.
+Whole numbers below 2^24 are exact in float32, so products are made with them, and each sum is scaled once: inputs above
+1e30 may overflow before that.
 """
 
 from __future__ import annotations
