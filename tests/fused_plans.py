@@ -81,6 +81,26 @@ def answer(made: Plan, problem: Problem, x: Any, w: Any) -> Any:
     return y
 
 
+def answers_wherever_y_lies(plan_on: Callable[[Cpu], Plan], problem: Problem) -> list[Any]:
+    """y in and past the caches, at the beginning of a cache line and within one; nothing beside it is written."""
+    x, w = problem.operands(0)
+    size = int(np.prod(problem.shape.y_shape))
+    answers = []
+    for cache_bytes in (1, 1 << 25):
+        device = Cpu(2)
+        device.cache_bytes = cache_bytes
+        made = plan_on(device)
+        for offset in (0, 4):
+            room = device.empty((size + 32,), "float32")
+            room[...] = 7
+            y = room[16 + offset : 16 + offset + size].reshape(problem.shape.y_shape)
+            made.run(x, made.prepare(w), y)
+            assert (room[: 16 + offset] == 7).all()
+            assert (room[16 + offset + size :] == 7).all()
+            answers.append(y.copy())
+    return answers
+
+
 def error_of(y: Any, x: Any, w: Any, shape: ConvShape) -> float:
     """Relative to what random signs would give: a sum that happens to cancel is no error."""
     terms = np.sqrt(convolve(x**2, w**2, shape).sum())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import shapes
+from fused_plans import answers_wherever_y_lies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_algorithms import ODD, assert_right, run_guarded
@@ -238,19 +239,5 @@ def test_a_y_too_large_for_the_caches_is_the_same_wherever_it_lies(
     )  # else the caches decide the sizes
     (algorithm,) = (a for a in built_in() if a.name == name)
     problem = Problem(parse_shape(word))
-    x, w = problem.operands(0)
-    size = int(np.prod(problem.shape.y_shape))
-    answers = []
-    for cache_bytes in (1, 1 << 25):
-        device = Cpu(2)
-        device.cache_bytes = cache_bytes
-        plan = algorithm.on["cpu"](problem, device)
-        for offset in (0, 4):
-            room = device.empty((size + 32,), "float32")
-            room[...] = 7
-            y = room[16 + offset : 16 + offset + size].reshape(problem.shape.y_shape)
-            plan.run(x, plan.prepare(w), y)
-            assert (room[: 16 + offset] == 7).all()
-            assert (room[16 + offset + size :] == 7).all()
-            answers.append(y.copy())
+    answers = answers_wherever_y_lies(lambda device: algorithm.on["cpu"](problem, device), problem)
     assert all(np.array_equal(answers[0], other) for other in answers[1:])

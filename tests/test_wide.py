@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
 import pytest
-from fused_plans import Poisoned, answer, error_of
+from fused_plans import Poisoned, answer, answers_wherever_y_lies, error_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fused import Page
@@ -70,23 +68,9 @@ def test_nothing_is_touched_outside(word: str, at_end: bool) -> None:
 def test_a_y_too_large_for_the_caches(word: str) -> None:
     """Whole lines go past them, on planes and rows that lie in whole lines, and only there."""
     problem = Problem(parse_shape(word))
-    x, w = problem.operands(0)
-    size = int(np.prod(problem.shape.y_shape))
-    answers: list[Any] = []
-    for cache_bytes in (1, 1 << 25):
-        device = Cpu(2)
-        device.cache_bytes = cache_bytes
-        plan = on_cpu(problem, device)
-        for offset in (0, 4):
-            room = device.empty((size + 32,), "float32")
-            room[...] = 7
-            y = room[16 + offset : 16 + offset + size].reshape(problem.shape.y_shape)
-            plan.run(x, plan.prepare(w), y)
-            assert (room[: 16 + offset] == 7).all()
-            assert (room[16 + offset + size :] == 7).all()
-            answers.append(y.copy())
+    answers = answers_wherever_y_lies(lambda device: on_cpu(problem, device), problem)
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
-    assert error_of(answers[0], x, w, problem.shape) < 1e-6
+    assert error_of(answers[0], *problem.operands(0), problem.shape) < 1e-6
 
 
 @ON_X86

@@ -1,6 +1,6 @@
 """direct.wide: the seven loops with neighbouring pixels of a row side by side in registers; float32 on the CPU.
 
-direct.blocked has 16 filters side by side and transposes what it has summed, which costs as much as the sums do where
+direct.blocked has 16 filters side by side and transposes what it has summed, which takes long beside the sums where
 there are few channels, and wastes 15 lanes of 16 where a group has one filter. Here y is written as it lies, and its
 lines go past the caches where it is too large for them. Strips of rows of all images and groups are shared out.
 """

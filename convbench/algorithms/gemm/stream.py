@@ -183,15 +183,9 @@ def panels_in_turn(
 
 
 def parts_of_rows(
-    program: Program,
-    code: Code,
-    form: Weights,
-    matrices: Matrices,
-    beside: Index,
-    rows: Index,
-    depth: Index,
+    program: Program, code: Code, form: Weights, matrices: Matrices, beside: Index, rows: Index, depth: Index,
     ahead: Pointer,
-) -> None:
+) -> None:  # fmt: skip
     """Panels side by side, the rows in parts that differ by one at most."""
     a, b, scales, c = matrices
     side = program.target.panels
