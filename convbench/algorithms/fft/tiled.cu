@@ -4,8 +4,10 @@
 //   product   M[f][g] = V[f][g] U[f][g], U [channels, filters] = conj(the filters' spectra) / (2 POINTS_H POINTS_W)
 //   inverse   y = the first TILE_H x TILE_W points of M's inverse transform, which has no factor of its own
 //
-// With GAUSS three real products stand for the complex one, 3/4 of the work for 3/2 of the bytes: each spectrum a + i b is
-// three planes a, b and a + b, and of the products of planes A, B and S the result is A - B + i (S - A - B).
+// With TERMS the product is one of halves (halves.cuh), real numbers instead of complex ones: V is then, in float16,
+// [f][g][column][TERMS][c][re, im], each window scaled by its image's power of two; U [f][g][TERMS][c][re, im][k][re, im] holds
+// a + i b as ((a, b), (-b, a)), so M is what it is without. What is scaled is undone before y is written. Windows of T, which
+// may then be float16 too.
 //
 // A column is one (image, tile row, tile column), counted through the batch; a chunk has `columns` of them from `first`
 // on. Stride and dilation become phases (unit.py): a channel here is one (c, row phase, column phase) of the input, and
@@ -18,7 +20,7 @@
 //                      frequencies 0 .. POINTS_W / 2 where the rows lay; 0 and POINTS_W / 2, real, share the first place
 //   column transform   a thread takes one column; that of the first place is two real columns, split like the rows
 // Of those two columns the upper half is the lower one's conjugate and left out. The inverse goes the same way back.
-#include "../../devices/ptx.cuh"
+#include "../halves/halves.cuh"
 
 constexpr int LARGER = POINTS_H > POINTS_W ? POINTS_H : POINTS_W;
 constexpr int ITEMS = 256 / LARGER;
@@ -37,7 +39,7 @@ constexpr int FREQUENCIES = POINTS_H * (PLACES - 1) + 2 * (HALF + 1);
 constexpr int ROW = POINTS_W + (POINTS_H != POINTS_W || POINTS_W == 32 ? 2 : POINTS_W == 16 ? 4 : 0);
 constexpr int ITEM = (POINTS_H * ROW + 31) / 32 * 32 + (ITEMS == 8 ? 4 : 2);
 
-static_assert(sizeof(T) == 4 && POINTS_H <= 32 && POINTS_W <= 32 && POINTS_H >= 4 && POINTS_W >= 4, "what registers hold");
+static_assert((sizeof(T) == 4 || TERMS > 0) && POINTS_H <= 32 && POINTS_W <= 32 && POINTS_H >= 4 && POINTS_W >= 4, "what registers hold");
 
 __shared__ __align__(16) float points[ITEMS][ITEM];  // of either kernel
 
@@ -106,30 +108,11 @@ __device__ __forceinline__ Two join(Two s) {  // {z[k], z[-k]}
 
 __device__ __forceinline__ float2& pair_at(float* p) { return *reinterpret_cast<float2*>(p); }
 
-// The spectra of one item, frequencies `step` numbers apart.
-struct Spectrum {
-  float* at;
-  long long step;
+constexpr int DEPTH = (TERMS ? TERMS : 1) * CHANNELS;  // complex numbers of V for each column
+using Spectrum = Operand<TERMS, float2>::Type;         // one of them
 
-  __device__ Spectrum(float* spectra, int group, long long plane, int item, int first) {
-    step = GROUPS * plane;
-    at = spectra + (first * step + group * plane + item) * (GAUSS ? 1 : 2);
-  }
-  __device__ __forceinline__ void put(int f, float2 v) const {
-    if constexpr (GAUSS) {
-      at[f * step] = v.x;
-      at[(FREQUENCIES + f) * step] = v.y;
-      at[(2 * FREQUENCIES + f) * step] = v.x + v.y;
-    } else {
-      pair_at(at + 2 * f * step) = v;
-    }
-  }
-  __device__ __forceinline__ float2 get(int f) const {
-    if constexpr (!GAUSS) return pair_at(at + 2 * f * step);
-    const float a = at[f * step], b = at[(FREQUENCIES + f) * step];
-    return make_float2(a - b, at[(2 * FREQUENCIES + f) * step] - a - b);
-  }
-};
+// Where a place's frequencies begin.
+__device__ __forceinline__ int frequencies_before(int place) { return (place ? place - 1 : PLACES - 1) * POINTS_H; }
 
 // The items of this block: `size` of one group, fewer than ITEMS in the last; `first` of them before it.
 struct Share {
@@ -143,6 +126,12 @@ struct Share {
   }
 };
 
+// An output as it is stored.
+__device__ __forceinline__ T converted(float v) {
+  if constexpr (sizeof(T) == 2) return to_half(v);
+  else return v;
+}
+
 // Which tile a column is.
 struct Place {
   int n, row, column;
@@ -155,7 +144,8 @@ struct Place {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-forward(const float* __restrict__ x, float* __restrict__ spectra, long long first, int columns, int phase) {
+forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum* __restrict__ spectra, long long first,
+        int columns, int phase) {
   const Share share(columns, CHANNELS);
 
   {  // the window, zeros where there is no input
@@ -166,7 +156,7 @@ forward(const float* __restrict__ x, float* __restrict__ spectra, long long firs
                     item % CHANNELS / PHASES_W % PHASES_H * DILATION_H - PAD_H;
     const int column = place.column * TILE_W * STEP_W + phase % OUT_PHASES_W * STRIDE_W +
                        item % CHANNELS % PHASES_W * DILATION_W - PAD_W;
-    const float* image = x + ((long long)place.n * C + share.group * (C / GROUPS) + c) * H * W;
+    const T* image = x + ((long long)place.n * C + share.group * (C / GROUPS) + c) * H * W;
 #pragma unroll 4
     for (int i = 0; i < POINTS_H; ++i) {
       const int h = row + i * STEP_H;
@@ -175,7 +165,12 @@ forward(const float* __restrict__ x, float* __restrict__ spectra, long long firs
       for (int t = 0; t < POINTS_W; t += LANES) {
         const int j = lane + t, w = column + j * STEP_W;
         const bool inside = some && j < WINDOW_W && unsigned(w) < unsigned(W);
-        if (j < POINTS_W) copy_async_4(&points[mine][i * ROW + j], inside ? image + (long long)h * W + w : x, inside);
+        if (j >= POINTS_W) continue;
+        if constexpr (sizeof(T) == 4) {
+          copy_async_4(&points[mine][i * ROW + j], inside ? image + (long long)h * W + w : x, inside);
+        } else {
+          points[mine][i * ROW + j] = inside ? from_half(image[(long long)h * W + w]) : 0.0f;
+        }
       }
     }
     copy_async_commit();
@@ -211,38 +206,46 @@ forward(const float* __restrict__ x, float* __restrict__ spectra, long long firs
 #pragma unroll
   for (int i = 0; i < POINTS_H; ++i) v[i] = pair_at(&points[mine][i * ROW + 2 * place]);
   transform<true>(v);
-  const int before = (place ? place - 1 : PLACES - 1) * POINTS_H;  // frequencies before this place's
-  const Spectrum target(spectra, share.group, (long long)columns * CHANNELS, share.first + mine, before);
+  const int item = share.first + mine;
+  const float scale = TERMS ? scale_of<HEADROOM>(largest[Place(first + item / CHANNELS).n]) : 1.0f;
+  const long long plane = (long long)columns * DEPTH;
+  spectra += (long long)(frequencies_before(place) * GROUPS + share.group) * plane + (long long)(item / CHANNELS) * DEPTH + item % CHANNELS;
+  const auto put = [&](int f, float2 v) {
+    if constexpr (TERMS > 0) v = make_float2(v.x * scale, v.y * scale);
+    put_terms<TERMS, float2>(spectra + f * GROUPS * plane, CHANNELS, v);
+  };
   if (place) {
 #pragma unroll
-    for (int f = 0; f < POINTS_H; ++f) target.put(f, v[f]);
+    for (int f = 0; f < POINTS_H; ++f) put(f, v[f]);
   } else {
 #pragma unroll
     for (int f = 0; f <= HALF; ++f) {
       const Two both = split(v[f], v[(POINTS_H - f) % POINTS_H]);
-      target.put(f, both.a);
-      target.put(HALF + 1 + f, both.b);
+      put(f, both.a);
+      put(HALF + 1 + f, both.b);
     }
   }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-inverse(float* __restrict__ spectra, float* __restrict__ y, long long first, int columns, int phase) {
+inverse(const float2* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
+        T* __restrict__ y, long long first, int columns, int phase) {
   const Share share(columns, FILTERS);
 
   {
     const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
     if (place < PLACES && mine < share.size) {
-      const int before = (place ? place - 1 : PLACES - 1) * POINTS_H;
-      const Spectrum source(spectra, share.group, (long long)columns * FILTERS, share.first + mine, before);
+      const long long plane = (long long)columns * FILTERS;
+      products += (long long)(frequencies_before(place) * GROUPS + share.group) * plane + share.first + mine;
+      const auto get = [&](int f) { return products[f * GROUPS * plane]; };
       float2 v[POINTS_H];
       if (place) {
 #pragma unroll
-        for (int f = 0; f < POINTS_H; ++f) v[f] = source.get(f);
+        for (int f = 0; f < POINTS_H; ++f) v[f] = get(f);
       } else {
 #pragma unroll
         for (int f = 0; f <= HALF; ++f) {
-          const Two both = join({source.get(f), source.get(HALF + 1 + f)});
+          const Two both = join({get(f), get(HALF + 1 + f)});
           v[f] = both.a;
           if (f % HALF) v[POINTS_H - f] = both.b;
         }
@@ -279,7 +282,9 @@ inverse(float* __restrict__ spectra, float* __restrict__ y, long long first, int
   const int mine = threadIdx.x / LANES, lane = threadIdx.x % LANES, item = share.first + mine;
   if (mine >= share.size) return;
   const Place place(first + item / FILTERS);
-  float* image = y + ((long long)place.n * K + share.group * FILTERS + item % FILTERS) * P * Q;
+  T* image = y + ((long long)place.n * K + share.group * FILTERS + item % FILTERS) * P * Q;
+  float unscale = 1.0f;
+  if constexpr (TERMS > 0) unscale = unscales[share.group * FILTERS + item % FILTERS] * unscale_of<HEADROOM>(largest[place.n]);
   const int row = place.row * TILE_H * OUT_PHASES_H + phase / OUT_PHASES_W;
   const int column = place.column * TILE_W * OUT_PHASES_W + phase % OUT_PHASES_W;
 #pragma unroll 4
@@ -289,7 +294,7 @@ inverse(float* __restrict__ spectra, float* __restrict__ y, long long first, int
 #pragma unroll
     for (int t = 0; t < TILE_W; t += LANES) {
       const int j = lane + t, q = column + j * OUT_PHASES_W;
-      if (j < TILE_W && q < Q) image[(long long)p * Q + q] = points[mine][i * ROW + j];
+      if (j < TILE_W && q < Q) image[(long long)p * Q + q] = converted(points[mine][i * ROW + j] * unscale);
     }
   }
 }

@@ -1,11 +1,12 @@
-"""winograd.f2 to .f7: the same code with another tile; one of 7 x 5; some also with filters in 24 bits."""
+"""winograd.f2 to .f7: the same code with another tile; one of 7 x 5; some with filters in 24 bits, or products of halves."""
 
 from __future__ import annotations
 
-from convbench.algorithms.winograd.tiles import algorithm, oblong_algorithm, short_algorithm
+from convbench.algorithms.winograd.tiles import algorithm, oblong_algorithm, short_algorithm, split_algorithm
 
 ALGORITHMS = [
     *(algorithm(m) for m in (2, 3, 4, 5, 6, 7)),
     oblong_algorithm((7, 5)),
     *(short_algorithm(m) for m in (5, 6)),
+    *(split_algorithm(m) for m in (2, 3, 4, 5, 6)),
 ]

@@ -9,6 +9,10 @@
 //
 //   V [TH TW][channels][tiles], M [TH TW][filters][tiles]: tiles fastest, so that a warp writes or reads whole lines of a plane.
 //
+// With TERMS the product is one of halves (halves.cuh), and V [TH TW][groups][TERMS][channels of a group][tiles] float16:
+// each input is scaled by its image's power of two before it is transformed, so that all images under a tile are alike, and
+// each output by the inverse and that of its filter. B^T d B is at most 2^HEADROOM times d.
+//
 // Tiles lie on a mosaic of images. An axis of it is a line of items (images, times the output's phases where the filter is
 // dilated), `pitch` positions apart. Neighbours share their padding; outputs that fall between images are dropped:
 //
@@ -18,7 +22,7 @@
 //
 // Where that saves no tiles, tiles start anew with every item, `pitch` is a whole number of tiles, and nothing wraps.
 
-#include "../../devices/ptx.cuh"
+#include "../halves/halves.cuh"
 
 constexpr int TH = sizeof(BT_H) / sizeof(BT_H[0]), TW = sizeof(BT_W) / sizeof(BT_W[0]);
 static_assert(sizeof(T) == 4 && TH >= H && TW >= W, "a window is copied in words, and is never larger than its transform");
@@ -42,6 +46,7 @@ struct Geometry {
   int channels, filters;  // planes at each position of V and of M
   int first, tiles;       // of this chunk
   int together;           // channels that neighbouring threads take: phases of the columns, neighbours in memory
+  int group_channels;     // of a group, phases and pieces included
 };
 
 constexpr int THREADS = 128, LANES = 32, WARPS = THREADS / LANES;
@@ -52,6 +57,7 @@ struct Staging {
   long long starts[P][LANES];     // where in y the row begins, in the leftmost image of the mosaic and in plane 0
   int limits[P][LANES];           // columns from here on are not of this row
   int columns[Q][PITCH];          // from there to each column's image and place, or OUTSIDE
+  int images[TERMS ? P + Q : 1][PITCH];  // the leftmost image's number for each row, and what each column adds to it
 };
 static_assert(sizeof(Half) == SHARED_IN && sizeof(Staging) == SHARED_OUT, "what the launches give");
 constexpr int OUTSIDE = 0x7fffffff;
@@ -99,11 +105,21 @@ __device__ __forceinline__ int images_right_of(const Geometry& g, int row_image)
   return max(0, min(g.across, g.images - row_image * g.across));
 }
 
+// The factors of images under the columns of a window in one row of the mosaic; 0 where there is none.
+__device__ __forceinline__ void find_scales(const Geometry& g, const unsigned* largest, int tile, int row_image, float (&scales)[W]) {
+  Place column(g.column, (g.first + tile) % g.column.tiles * Q);
+#pragma unroll
+  for (int j = 0; j < W; ++j, column.advance(g.column)) {
+    const int image = row_image * g.across + column.image;
+    scales[j] = column.image < g.across && image < g.images ? scale_of<HEADROOM>(largest[image]) : 0;
+  }
+}
+
 // V [TH TW][channels][tiles] of this chunk from x [N, C, H, W]; channels [channels] of {plane, first row, first column, 0}
 // say where the window of a channel begins: phases of the stride and pieces of the filter are channels too.
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_input(const T* __restrict__ x, const int4* __restrict__ channels, const Geometry* __restrict__ geometry,
-                T* __restrict__ v) {
+                const unsigned* __restrict__ largest, Operand<TERMS, T>::Type* __restrict__ v) {
   extern __shared__ __align__(16) unsigned char shared[];
   auto& half = *reinterpret_cast<Half*>(shared);
 
@@ -140,18 +156,28 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
   copy_async_commit();
   copy_async_wait<0>();  // a thread's own: no other reads them
 
+  [[maybe_unused]] float scales[W];
+  [[maybe_unused]] Place image_row(g.row, (g.first + tile) / g.column.tiles * P);
 #pragma unroll 1
-  for (int i = 0; i < H; ++i) {
+  for (int i = 0, scaled = -1; i < H; ++i) {
     T d[W], out[TW];
 #pragma unroll
     for (int j = 0; j < W; ++j) d[j] = half[i][j][mine];
+    if constexpr (TERMS > 0) {
+      if (image_row.image != scaled) find_scales(g, largest, tile, scaled = image_row.image, scales);
+#pragma unroll
+      for (int j = 0; j < W; ++j) d[j] *= scales[j];
+      image_row.advance(g.row);
+    }
     apply(BT_W, d, out);
 #pragma unroll
     for (int b = 0; b < TW; ++b) half[i][b][mine] = out[b];
   }
 
-  const long long position = (long long)g.channels * g.tiles;  // elements from a position's planes to the next's
-  v += (long long)index * g.tiles + tile;
+  constexpr int PARTS = TERMS ? TERMS : 1;
+  const long long position = (long long)PARTS * g.channels * g.tiles;  // elements from a position's planes to the next's
+  const long long part = (long long)g.group_channels * g.tiles;        // from a term to the next
+  v += (index / g.group_channels * (PARTS - 1LL) * g.group_channels + index) * g.tiles + tile;
 #pragma unroll 1
   for (int b = 0; b < TW; ++b) {
     T d[H], out[TH];
@@ -159,16 +185,17 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
     for (int i = 0; i < H; ++i) d[i] = half[i][b][mine];
     apply(BT_H, d, out);
 #pragma unroll
-    for (int a = 0; a < TH; ++a) v[(a * TW + b) * position] = out[a];
+    for (int a = 0; a < TH; ++a) put_terms<TERMS, T>(v + (a * TW + b) * position, part, out[a]);
   }
 }
 
 // y [N, K, P, Q] from M [TH TW][filters][tiles] of this chunk; a warp takes one filter and LANES tiles. Rows of outputs go
 // through shared memory: there a tile has Q neighbours, in y neighbouring threads write neighbours.
 extern "C" __global__ void __launch_bounds__(THREADS)
-transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry, T* __restrict__ y) {
+transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry, const unsigned* __restrict__ largest,
+                 const float* __restrict__ unscales, T* __restrict__ y) {
   extern __shared__ __align__(16) unsigned char shared[];
-  auto& [all_staged, starts, limits, columns] = *reinterpret_cast<Staging*>(shared);
+  auto& [all_staged, starts, limits, columns, images] = *reinterpret_cast<Staging*>(shared);
 
   const Geometry& g = *geometry;
   const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
@@ -184,10 +211,12 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
       const int at = row.local * g.row.phases + row.phase;
       limits[i][lane] = at < g.row.outputs ? images_right_of(g, row.image) * image : 0;
       starts[i][lane] = (long long)row.image * g.across * image + at * g.column.outputs;
+      if constexpr (TERMS > 0) images[i][lane] = row.image * g.across;
     } else {
       const Place column(g.column, (g.first + tile) % g.column.tiles * Q + i - P);
       const int at = column.local * g.column.phases + column.phase;
       columns[i - P][lane] = column.image < g.across && at < g.column.outputs ? column.image * image + at : OUTSIDE;
+      if constexpr (TERMS > 0) images[i][lane] = column.image;
     }
   }
 
@@ -217,6 +246,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
 
   if (filter >= g.filters) return;
   y += (long long)filter * plane;
+  [[maybe_unused]] const float unscale = TERMS > 0 ? unscales[filter] : 1.0f;
 #pragma unroll 1
   for (int i = lane; i < min(LANES, g.tiles - first) * Q; i += LANES) {
     const int from = i / Q, q = i % Q, at = columns[q][from];
@@ -225,7 +255,10 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
 #pragma unroll
     for (int p = 0; p < P; ++p) to[p] = starts[p][from] + at, values[p] = staged[p][q][from];
 #pragma unroll
-    for (int p = 0; p < P; ++p)
-      if (at < limits[p][from]) y[to[p]] = values[p];
+    for (int p = 0; p < P; ++p) {
+      if (at >= limits[p][from]) continue;
+      if constexpr (TERMS > 0) values[p] *= unscale * unscale_of<HEADROOM>(largest[images[p][from] + images[P + q][from]]);
+      y[to[p]] = values[p];
+    }
   }
 }

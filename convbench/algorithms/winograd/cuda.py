@@ -2,20 +2,23 @@
 
     V = B^T d B [t^2, groups, C', tiles];   M = U V [t^2, groups, K / groups, tiles];   Y = A^T M A
 
-A chunk has as many tiles as leave V and M in the last-level cache, so that only x, U and y come from memory. Tiles lie
-on a mosaic of the batch's images (mosaic.py); phases of the stride and pieces of the filter are channels C' that the
-input transform reads where they lie in x (unit.py).
+Tiles lie on a mosaic of the batch's images (mosaic.py); phases of the stride and pieces of the filter are channels C'
+that the input transform reads where they lie in x (unit.py). A chunk has as many tiles as MOST_BYTES allow: chunks
+whose V and M stay in the L2 cache were slower on an H200, by a sixth to a third, as cuBLAS then has too few tiles at a time.
+
+winograd.f<m>.split3 has U and V in float16, three terms along the depth for float32's accuracy (halves).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import prod
+from math import ceil, log2, prod
 from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.halves import filter_exponents, largest_finder, terms_of_filters, unscales
 from convbench.algorithms.phased import phases_of, runs
 from convbench.algorithms.unit import UnitAxis, axes, ceil_div, filter_pieces
 from convbench.algorithms.winograd.filters import MOST_TAPS, matrices, note, transform_filters
@@ -26,10 +29,9 @@ from convbench.devices.base import Device, Knob, Matrix
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
-CACHE_PART = 0.7  # of the last-level cache for V and M; U streams through the rest
+MOST_BYTES = 1 << 30  # of V and M
 TILES_QUANTUM = 64  # a chunk's tiles are a multiple: columns of the blocks that cuBLAS computes a product in
-LEAST_TILES = 2 * TILES_QUANTUM  # of a chunk, however small the cache: each reads all of U
-ROW_QUANTUM = 4  # a row of V or M is a multiple of 16 bytes: cuBLAS then reads 16 at once
+ROW_QUANTUM = 8  # a row of V or M is a multiple of 16 bytes, of halves too: cuBLAS then reads 16 at once
 MOST_TOGETHER = 4  # phases of the columns that neighbouring threads read: 8 tiles of each still write 32 bytes
 THREADS, LANES = 128, 32  # a block; of them, those that take the same filter in the output transform
 MOST_BLOCKS = (1 << 16) - 1  # of a grid's second dimension
@@ -53,74 +55,95 @@ def tile_axes(m: int, s: ConvShape) -> tuple[UnitAxis, UnitAxis]:
     return rows, columns
 
 
-def plan(m: int, problem: Problem, device: Device) -> Plan:
-    """The plan of winograd.f<m> for float32 on CUDA."""
+def plan(m: int, problem: Problem, device: Device, terms: int = 0) -> Plan:
+    """The plan of winograd.f<m> for float32 on CUDA; with `terms`, on tensor cores."""
     s, xp = problem.shape, device.xp
     rows, columns = tile_axes(m, s)
     f_rows, f_columns = transform(rows.tile, rows.length), transform(columns.tile, columns.length)
     positions, k = f_rows.products * f_columns.products, s.k // s.groups
     c = s.c // s.groups * rows.channels * columns.channels
+    depth, operand = (c * terms, "float16") if terms else (c, problem.storage)
     layout = mosaic(s.n, max(s.c * s.h * s.w, s.k * s.p * s.q), rows, columns)
-    counts = chunks(layout.tiles, positions * s.groups * (c + k) * problem.number.bytes, device.cache_bytes)
     together, stack = together_in(columns), positions * s.groups
-    shared_in, shared_out = shared_bytes(f_rows, f_columns)
+    counts = chunks(layout.tiles, stack * (depth * (2 if terms else 4) + 4 * k))
+    shared_in, shared_out = shared_bytes(f_rows, f_columns, terms)
     facts: dict[str, Knob] = {"SHARED_IN": shared_in, "SHARED_OUT": shared_out}
+    facts |= {"TERMS": terms, "HEADROOM": headroom(f_rows, f_columns)}
     facts |= transform_matrices(f_rows, f_columns)
     module = device.load(Path(__file__).with_suffix(".cu"), tile_problem(rows, columns), **facts)
     into, out_of = module.get_function("transform_input"), module.get_function("transform_output")
     into.max_dynamic_shared_size_bytes, out_of.max_dynamic_shared_size_bytes = shared_in, shared_out
 
     channels = device.put(channel_table(s, rows, columns))
-    v = device.empty((stack * c * max(counts),), problem.storage)
+    v = device.empty((stack * depth * max(counts),), operand)
     products = device.empty((stack * k * max(counts),), problem.storage)
+    largest, find_largest = largest_finder(problem, device) if terms else (device.empty((0,), "uint32"), None)
     steps = []  # of each chunk: its geometry, V and M, and the blocks of both transforms
     for i, count in enumerate(counts):
         where = device.put(geometry(s, layout, len(channels), sum(counts[:i]), count, together))
-        v_chunk = v[: stack * c * count].reshape(stack, c, count)
+        v_chunk = v[: stack * depth * count].reshape(stack, depth, count)
         m_chunk = products[: stack * k * count].reshape(stack, k, count)
         blocks_in = ceil_div(count, THREADS // together), len(channels) // together
         blocks_out = ceil_div(count, LANES), ceil_div(s.k, THREADS // LANES)
         steps.append((where, v_chunk, m_chunk, blocks_in, blocks_out))
     (_, gh, _), (_, gw, _) = (matrices(xp, f, problem.storage) for f in (f_rows, f_columns))
 
-    def prepare(w: Any) -> Any:
+    def prepare(w: Any) -> tuple[Any, Any]:
         pieces = filter_pieces(xp, w, s, rows, columns)
-        return transform_filters(xp, pieces, gh, gw, problem.storage).reshape(stack, k, c)
+        u = transform_filters(xp, pieces, gh, gw, "float64" if terms else problem.storage).reshape(stack, k, c)
+        return in_halves(xp, u, positions, terms) if terms else (u, xp.empty((0,), "float32"))
 
-    def body(x: Any, u: Any, y: Any) -> Iterator[str]:
+    def body(x: Any, prepared: tuple[Any, Any], y: Any) -> Iterator[str]:
+        u, unscale = prepared
+        if find_largest:
+            find_largest(x)
+            yield "largest"
         for where, v_chunk, m_chunk, blocks_in, blocks_out in steps:
-            into(blocks_in, (THREADS,), (x, channels, where, v_chunk), shared_mem=shared_in)
+            into(blocks_in, (THREADS,), (x, channels, where, largest, v_chunk), shared_mem=shared_in)
             yield "input transform"
             device.matmul(u, v_chunk, m_chunk)
             yield "product"
-            out_of(blocks_out, (THREADS,), (m_chunk, where, y), shared_mem=shared_out)
+            out_of(blocks_out, (THREADS,), (m_chunk, where, largest, unscale, y), shared_mem=shared_out)
             yield "output transform"
 
     words = [note(m, s, f_rows, f_columns), *([layout.note] if layout.note else [])]
     words.append(f"{len(counts)} chunks of {counts[0]} tiles" if len(counts) > 1 else f"{layout.tiles} tiles at once")
-    held = v.nbytes + products.nbytes + channels.nbytes + sum(step[0].nbytes for step in steps)
-    operations = flops(f_rows, f_columns, s.groups * c, s.k, s.groups) * sum(counts)
+    held = v.nbytes + products.nbytes + largest.nbytes + channels.nbytes + sum(step[0].nbytes for step in steps)
+    operations = flops(f_rows, f_columns, s.groups * c, s.k, s.groups, max(terms, 1)) * sum(counts)
     return Plan(runs(body), prepare, held, "; ".join(words), operations, phases_of(body, device))
 
 
-def chunks(tiles: int, bytes_a_tile: int, cache_bytes: int) -> list[int]:
-    """Tiles of each chunk: as few chunks as the cache allows, as even as TILES_QUANTUM allows.
+def in_halves(xp: Any, u: Any, positions: int, terms: int) -> tuple[Any, Any]:
+    """U [positions * groups, K / groups, C'] in terms of float16 side by side, and 1 / the scale of each filter [K]."""
+    by_filter = xp.abs(u).max(axis=2).reshape(positions, -1).max(axis=0)  # groups, K / groups
+    exponents = filter_exponents(xp, by_filter)
+    scaled = xp.ldexp(u, xp.tile(exponents, positions).reshape(*u.shape[:2], 1))
+    return xp.concatenate(terms_of_filters(scaled, terms), axis=2), unscales(xp, exponents)
+
+
+def headroom(rows: Transform, columns: Transform) -> int:
+    """B^T d B is at most 2^this times the largest of d."""
+    norms = (max(sum(abs(value) for value in row) for row in f.bt) for f in (rows, columns))
+    return ceil(log2(prod(float(norm) for norm in norms)))
+
+
+def chunks(tiles: int, bytes_a_tile: int) -> list[int]:
+    """Tiles of each chunk: as few chunks as MOST_BYTES allow, as even as TILES_QUANTUM allows.
 
     The last is rounded up to ROW_QUANTUM: tiles past the end read zeros and write nothing.
     """
-    room = int(cache_bytes * CACHE_PART) // bytes_a_tile
-    most = max(LEAST_TILES, room // TILES_QUANTUM * TILES_QUANTUM)
+    most = max(TILES_QUANTUM, MOST_BYTES // bytes_a_tile // TILES_QUANTUM * TILES_QUANTUM)
     even = ceil_div(tiles, ceil_div(tiles, most))
     size = ceil_div(even, TILES_QUANTUM) * TILES_QUANTUM
     last = tiles - (ceil_div(tiles, size) - 1) * size
     return [size] * (ceil_div(tiles, size) - 1) + [ceil_div(last, ROW_QUANTUM) * ROW_QUANTUM]
 
 
-def shared_bytes(rows: Transform, columns: Transform) -> tuple[int, int]:
+def shared_bytes(rows: Transform, columns: Transform, terms: int) -> tuple[int, int]:
     """Shared memory of a block of the input and of the output transform: Half and Staging of cuda.cu."""
     pitch = LANES + ceil_div(LANES, columns.m)
     staged = 4 * (THREADS // LANES) * rows.m * columns.products * pitch
-    places = 12 * rows.m * LANES + 4 * columns.m * pitch
+    places = 12 * rows.m * LANES + 4 * columns.m * pitch + 4 * (rows.m + columns.m if terms else 1) * pitch
     return 4 * len(rows.bt[0]) * columns.products * THREADS, ceil_div(staged + places, 8) * 8
 
 
@@ -170,11 +193,11 @@ def geometry(s: ConvShape, layout: Mosaic, channels: int, first: int, tiles: int
         sizes = [axis.out_phases, axis.step, axis.stride, axis.size, axis.outputs]
         return [line.pitch, wrap, *sizes, line.tiles]
 
-    rest = [s.n, layout.across, s.c, channels, s.k, first, tiles, together]
+    rest = [s.n, layout.across, s.c, channels, s.k, first, tiles, together, channels // s.groups]
     return np.array([*axis_of(layout.rows), *axis_of(layout.columns), *rest], np.int32)
 
 
-def flops(rows: Transform, columns: Transform, channels: int, filters: int, groups: int) -> int:
+def flops(rows: Transform, columns: Transform, channels: int, filters: int, groups: int, terms: int) -> int:
     """Of one tile: 2 for each number of a matrix that is not zero, and for each multiply-add of the products."""
 
     def count(matrix: Exact) -> int:
@@ -182,4 +205,4 @@ def flops(rows: Transform, columns: Transform, channels: int, filters: int, grou
 
     into = count(columns.bt) * len(rows.bt[0]) + count(rows.bt) * columns.products
     out_of = count(rows.at) * columns.products + count(columns.at) * rows.m
-    return 2 * (into * channels + out_of * filters + rows.products * columns.products * channels * filters // groups)
+    return 2 * (into * channels + out_of * filters + rows.products * columns.products * terms * channels * filters // groups)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.base import Algorithm, Plan, Unsupported
 from convbench.algorithms.unit import axes, filter_pieces, nothing_slides, pad_input, put_phase, windows
 from convbench.algorithms.winograd.filters import MOST_TAPS, matrices, note, transform_filters
 from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, transform
@@ -39,6 +39,27 @@ def short_algorithm(m: int) -> Algorithm:
         refuses=nothing_slides,
         precisions={"cpu": ("float32",)},
         summary=f"winograd.f{m} with the transformed filters kept in 24 bits a number",
+    )
+
+
+def split_algorithm(m: int) -> Algorithm:
+    """winograd.f<m>.split3: the products on tensor cores."""
+
+    def plan(problem: Problem, device: Device) -> Plan:
+        from convbench.algorithms.halves import TERMS
+        from convbench.algorithms.winograd import cuda
+
+        if not cuda.takes(m, problem):
+            raise Unsupported("its images have more numbers, or channels, than 32-bit indices and a grid can count")
+        return cuda.plan(m, problem, device, TERMS)
+
+    return Algorithm(
+        f"winograd.f{m}.split3",
+        on={"cuda": plan},
+        refuses=nothing_slides,
+        precisions={"cuda": ("float32",)},
+        needs={"cuda": "tensor cores"},
+        summary=f"winograd.f{m} with three products of float16 halves: float32's accuracy from tensor cores",
     )
 
 
