@@ -111,8 +111,21 @@ __device__ __forceinline__ float2& pair_at(float* p) { return *reinterpret_cast<
 constexpr int DEPTH = (TERMS ? TERMS : 1) * CHANNELS;  // complex numbers of V for each column
 using Spectrum = Operand<TERMS, float2>::Type;         // one of them
 
-// Where a place's frequencies begin.
-__device__ __forceinline__ int frequencies_before(int place) { return (place ? place - 1 : PLACES - 1) * POINTS_H; }
+// The frequencies of a place in V or M, as offsets: 0 .. POINTS_H - 1 of its column. The first place's two real columns a
+// and b have 0 .. HALF each, b after a; while they are worked on, b[f] stands for a[-f], and the two real numbers of f = 0,
+// and of HALF, for one complex number.
+struct Frequencies {
+  long long first, step, last, turn;  // elements: to the first frequency; from one to the next; the upper half's start and step
+
+  __device__ Frequencies(int group, int place, long long plane) {
+    step = GROUPS * plane;
+    first = (place ? place - 1 : PLACES - 1) * POINTS_H * step + group * plane;
+    last = (place ? HALF + 1 : 2 * HALF) * step;
+    turn = place ? step : -step;
+  }
+  __device__ __forceinline__ long long of(int f) const { return f * step; }
+  __device__ __forceinline__ long long upper(int f) const { return last + (f - HALF - 1) * turn; }
+};
 
 // The items of this block: `size` of one group, fewer than ITEMS in the last; `first` of them before it.
 struct Share {
@@ -181,12 +194,17 @@ forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum*
   if (threadIdx.x < share.size * PAIRS) {
     float* upper = &points[threadIdx.x / PAIRS][threadIdx.x % PAIRS * ROW];
     float* lower = upper + PAIRS * ROW;
+    float scale = 1;
+    if constexpr (TERMS > 0) {
+      const Place place(first + (share.first + int(threadIdx.x) / PAIRS) / CHANNELS);
+      scale = scale_of<HEADROOM>(largest[place.n]);
+    }
     float2 v[POINTS_W];
 #pragma unroll
     for (int j = 0; j < POINTS_W; j += 2) {
       const float2 a = pair_at(upper + j), b = pair_at(lower + j);
-      v[j] = make_float2(a.x, b.x);
-      v[j + 1] = make_float2(a.y, b.y);
+      v[j] = make_float2(a.x * scale, b.x * scale);
+      v[j + 1] = make_float2(a.y * scale, b.y * scale);
     }
     transform<true>(v);
     pair_at(upper) = make_float2(v[0].x, v[PLACES].x);
@@ -206,49 +224,73 @@ forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum*
 #pragma unroll
   for (int i = 0; i < POINTS_H; ++i) v[i] = pair_at(&points[mine][i * ROW + 2 * place]);
   transform<true>(v);
-  const int item = share.first + mine;
-  const float scale = TERMS ? scale_of<HEADROOM>(largest[Place(first + item / CHANNELS).n]) : 1.0f;
-  const long long plane = (long long)columns * DEPTH;
-  spectra += (long long)(frequencies_before(place) * GROUPS + share.group) * plane + (long long)(item / CHANNELS) * DEPTH + item % CHANNELS;
-  const auto put = [&](int f, float2 v) {
-    if constexpr (TERMS > 0) v = make_float2(v.x * scale, v.y * scale);
-    put_terms<TERMS, float2>(spectra + f * GROUPS * plane, CHANNELS, v);
-  };
-  if (place) {
+  if (place == 0) {
 #pragma unroll
-    for (int f = 0; f < POINTS_H; ++f) put(f, v[f]);
-  } else {
-#pragma unroll
-    for (int f = 0; f <= HALF; ++f) {
-      const Two both = split(v[f], v[(POINTS_H - f) % POINTS_H]);
-      put(f, both.a);
-      put(HALF + 1 + f, both.b);
+    for (int f = 1; f < HALF; ++f) {
+      const Two both = split(v[f], v[POINTS_H - f]);
+      v[f] = both.a;
+      v[POINTS_H - f] = both.b;
     }
   }
+  const int item = share.first + mine;
+  const long long plane = (long long)columns * DEPTH;
+  const Frequencies at(share.group, place, plane);
+  Spectrum* to = spectra + at.first + (long long)(item / CHANNELS) * DEPTH + item % CHANNELS;
+  const auto put = [&](long long offset, float2 value) { put_terms<TERMS, float2>(to + offset, CHANNELS, value); };
+#pragma unroll
+  for (int f = 0; f < POINTS_H; ++f) {
+    const bool two = place == 0 && f % HALF == 0;
+    if (two) put(at.of(HALF + 1 + f), make_float2(2 * v[f].y, 0));
+    put(f > HALF ? at.upper(f) : at.of(f), two ? make_float2(2 * v[f].x, 0) : v[f]);
+  }
+}
+
+// Outputs of a tile at most, along each axis.
+constexpr int HEIGHT = TILE_H * OUT_PHASES_H < P ? TILE_H : (P + OUT_PHASES_H - 1) / OUT_PHASES_H;
+constexpr int WIDTH = TILE_W * OUT_PHASES_W < Q ? TILE_W : (Q + OUT_PHASES_W - 1) / OUT_PHASES_W;
+
+// Where an item's outputs begin in y, how many rows and columns of them there are, and what undoes its scales.
+struct Tile {
+  long long start;
+  int rows, columns;
+  float factor;
+};
+
+__device__ __forceinline__ Tile tile_of(int group, int item, long long first, int phase, const unsigned* largest, const float* unscales) {
+  const Place place(first + item / FILTERS);
+  const int k = group * FILTERS + item % FILTERS;
+  const int p = place.row * TILE_H * OUT_PHASES_H + phase / OUT_PHASES_W;
+  const int q = place.column * TILE_W * OUT_PHASES_W + phase % OUT_PHASES_W;
+  float factor = 1;
+  if constexpr (TERMS > 0) factor = unscales[k] * unscale_of<HEADROOM>(largest[place.n]);
+  return {(((long long)place.n * K + k) * P + p) * Q + q, min(TILE_H, (P - p + OUT_PHASES_H - 1) / OUT_PHASES_H),
+          min(TILE_W, (Q - q + OUT_PHASES_W - 1) / OUT_PHASES_W), factor};
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 inverse(const float2* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
         T* __restrict__ y, long long first, int columns, int phase) {
   const Share share(columns, FILTERS);
+  __shared__ Tile tiles[ITEMS];
+  if (threadIdx.x < share.size) tiles[threadIdx.x] = tile_of(share.group, share.first + threadIdx.x, first, phase, largest, unscales);
 
   {
     const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
     if (place < PLACES && mine < share.size) {
-      const long long plane = (long long)columns * FILTERS;
-      products += (long long)(frequencies_before(place) * GROUPS + share.group) * plane + share.first + mine;
-      const auto get = [&](int f) { return products[f * GROUPS * plane]; };
+      const Frequencies at(share.group, place, (long long)columns * FILTERS);
+      const float2* from = products + at.first + share.first + mine;
       float2 v[POINTS_H];
-      if (place) {
 #pragma unroll
-        for (int f = 0; f < POINTS_H; ++f) v[f] = get(f);
-      } else {
+      for (int f = 0; f < POINTS_H; ++f) v[f] = from[f > HALF ? at.upper(f) : at.of(f)];
+      if (place == 0) {
 #pragma unroll
-        for (int f = 0; f <= HALF; ++f) {
-          const Two both = join({get(f), get(HALF + 1 + f)});
+        for (int f = 1; f < HALF; ++f) {
+          const Two both = join({v[f], v[POINTS_H - f]});
           v[f] = both.a;
-          if (f % HALF) v[POINTS_H - f] = both.b;
+          v[POINTS_H - f] = both.b;
         }
+        v[0].y = from[at.of(HALF + 1)].x;
+        v[HALF].y = from[at.of(2 * HALF + 1)].x;
       }
       transform<false>(v);
 #pragma unroll
@@ -279,22 +321,12 @@ inverse(const float2* __restrict__ products, const unsigned* __restrict__ larges
   }
   __syncthreads();  // tiles are complete
 
-  const int mine = threadIdx.x / LANES, lane = threadIdx.x % LANES, item = share.first + mine;
-  if (mine >= share.size) return;
-  const Place place(first + item / FILTERS);
-  T* image = y + ((long long)place.n * K + share.group * FILTERS + item % FILTERS) * P * Q;
-  float unscale = 1.0f;
-  if constexpr (TERMS > 0) unscale = unscales[share.group * FILTERS + item % FILTERS] * unscale_of<HEADROOM>(largest[place.n]);
-  const int row = place.row * TILE_H * OUT_PHASES_H + phase / OUT_PHASES_W;
-  const int column = place.column * TILE_W * OUT_PHASES_W + phase % OUT_PHASES_W;
+  // In the order of y: neighbouring threads write neighbours, across rows and tiles too.
 #pragma unroll 4
-  for (int i = 0; i < TILE_H; ++i) {
-    const int p = row + i * OUT_PHASES_H;
-    if (p >= P) break;
-#pragma unroll
-    for (int t = 0; t < TILE_W; t += LANES) {
-      const int j = lane + t, q = column + j * OUT_PHASES_W;
-      if (j < TILE_W && q < Q) image[(long long)p * Q + q] = converted(points[mine][i * ROW + j] * unscale);
-    }
+  for (int at = threadIdx.x; at < share.size * HEIGHT * WIDTH; at += THREADS) {
+    const int mine = at / (HEIGHT * WIDTH), i = at / WIDTH % HEIGHT, j = at % WIDTH;
+    const Tile& tile = tiles[mine];
+    if (i >= tile.rows || j >= tile.columns) continue;
+    y[tile.start + i * (OUT_PHASES_H * Q) + j * OUT_PHASES_W] = converted(points[mine][i * ROW + j] * tile.factor);
   }
 }

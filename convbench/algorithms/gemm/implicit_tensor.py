@@ -23,17 +23,17 @@ from convbench.shapes import ConvShape
 CHUNK_BYTES = 16  # of an asynchronous copy
 ROW = 8  # chunks of a step
 STAGES = 3  # buffers: two steps are under way while one is multiplied
-# Filters, pixels, chunks a step; filters and pixels a warp; speed, blocks a multiprocessor.
+# Filters, pixels, chunks a step; filters and pixels a warp; speed (on an H200), blocks a multiprocessor.
 TILES = (
-    Tile(128, 256, ROW, 64, 64, 1.0, 1),  # reads the least from caches and shared memory for each product
-    Tile(192, 128, ROW, 48, 64, 0.95, 1),  # AlexNet's conv4
-    Tile(128, 128, ROW, 64, 64, 0.95, 2),
-    Tile(96, 256, ROW, 48, 64, 0.9, 1),  # conv1
-    Tile(96, 128, ROW, 48, 64, 0.85, 2),
-    Tile(64, 128, ROW, 32, 64, 0.75, 2),
-    Tile(64, 64, ROW, 32, 32, 0.55, 3),
-    Tile(128, 32, ROW, 32, 32, 0.45, 3),  # fully connected layers: an image is a pixel
-    Tile(32, 32, ROW, 16, 16, 0.25, 3),
+    Tile(128, 128, ROW, 64, 64, 1.0, 2),
+    Tile(96, 128, ROW, 48, 64, 0.87, 2),  # AlexNet's conv1 and conv4
+    Tile(128, 256, ROW, 64, 64, 0.81, 1),
+    Tile(64, 128, ROW, 32, 64, 0.81, 2),
+    Tile(192, 128, ROW, 48, 64, 0.75, 1),
+    Tile(64, 64, ROW, 32, 32, 0.74, 3),
+    Tile(96, 256, ROW, 48, 64, 0.72, 1),
+    Tile(128, 32, ROW, 32, 32, 0.6, 3),  # fully connected layers: an image is a pixel
+    Tile(32, 32, ROW, 16, 16, 0.4, 3),
 )
 # Multiply-adds of chunks (4 floats or 8 halves), in which depth is counted here, while 4 bytes of a part are written or
 # read: about 40e12 beside 4.3e12 bytes a second.
