@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from convbench.algorithms.gemm.implicit_tensor import rounded_to_tf32
 from convbench.devices import cufft
 from convbench.devices.base import Knob
 from convbench.devices.cuda_source import cuda_source
@@ -40,6 +41,11 @@ class CupyRules:
         assert out.dtype == product.dtype
         out[...] = product
         return out
+
+
+def as_tf32(values: Any) -> Any:
+    """float32 as tensor cores read it; what is not a number stays none."""
+    return np.where(np.isnan(values), values, rounded_to_tf32(np, values))
 
 
 class FakeCufft:
@@ -108,10 +114,11 @@ class ArrayDevice:
         for i in range(items):
             work(i, 0)
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
-        """As Products: types alike, sums in float32 or wider, nothing copied on the way."""
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
+        """As Products: types alike, sums in float32 or wider, nothing copied on the way; tf32 keeps 10 bits."""
         from convbench.devices.cublas import layout, step
 
+        assert not tf32 or a.dtype == out.dtype == np.float32
         assert a.dtype == b.dtype
         assert layout(out)[0] == 0
         count = out.shape[0] if out.ndim == 3 else 1
@@ -119,7 +126,8 @@ class ArrayDevice:
             layout(operand)
             step(operand, count)
         wide = np.result_type(a.dtype, np.float32)
-        product = np.matmul(a.astype(wide), b.astype(wide))
+        a, b = (as_tf32(v) if tf32 else v.astype(wide) for v in (a, b))
+        product = np.matmul(a, b)
         assert out.shape == product.shape
         out[...] = product
         return out

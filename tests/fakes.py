@@ -89,7 +89,7 @@ class FakeDevice:
         for i in range(items):
             work(i, 0)
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
         return np.matmul(a, b, out=out)
 
     def rfft2(self, counts: Any, window: tuple[int, int], size: tuple[int, int], precision: str) -> Any:

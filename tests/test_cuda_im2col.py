@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from convbench.problem import Problem
 from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
 
-L2 = 60 << 20  # of an H200
 ALEXNET = {layer.name: layer.shape for layer in load("alexnet").layers}
 
 
@@ -40,10 +40,48 @@ def test_images_in_chunks(
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_doubles_stay_doubles(monkeypatch: pytest.MonkeyPatch, joined: bool) -> None:
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [("float64", 0, 1e-15), ("tf32", 1e-5, 4e-4), ("float16", 1e-5, 4e-4)]
+)
+def test_each_precision_is_computed_in(
+    monkeypatch: pytest.MonkeyPatch, precision: str, least: float, most: float, joined: bool
+) -> None:
     monkeypatch.setattr(im2col, "chunk_of", lambda *facts: (joined, 2))
-    problem = Problem(parse_shape("n3c3h9w9k5r4s4u3p2"), "float64")
-    assert error(problem, HostDevice()) < problem.number.tolerance
+    for word in ("n3c3h9w9k5r4s4u3p2", "n3c3h8w8k6r3s3p1", "n2c5h9w7k9r3s3p1"):
+        assert least <= error(Problem(parse_shape(word), precision), HostDevice()) < most
+
+
+class Asked(HostDevice):
+    """Notes for each product whether tf32 was asked for, and the bytes that rows of its operands begin on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tf32: list[bool] = []
+        self.begins: list[int] = []
+
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
+        self.tf32.append(tf32)
+        for operand in (a, b, out):
+            row, column = operand.strides[-2:]
+            self.begins.append(math.gcd(max(row, column), operand.ctypes.data))
+        return super().matmul(a, b, out, tf32)
+
+
+# Stretched and joined, a matrix for each image, not stretched, fully connected.
+@pytest.mark.parametrize("word", ["n3c3h9w9k8r4s4u3p2", "n3c3h8w8k6r3s3p1", "n2c8h4w4k8r1s1", "n2c6h2w2k8r2s2"])
+@pytest.mark.parametrize("precision", ["float32", "float64", "tf32", "float16"])
+def test_products_are_in_the_arithmetic_asked_for(word: str, precision: str) -> None:
+    device = Asked()
+    assert error(Problem(parse_shape(word), precision), device) < Problem(parse_shape(word), precision).number.tolerance
+    assert set(device.tf32) == {precision == "tf32"}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+@pytest.mark.parametrize("word", ["n3c3h9w9k8r4s4u3p2", "n3c3h8w8k6r3s3p1", "n5c6h5w4k9r3s2u1x2p1g3"])
+def test_rows_are_aligned_for_tensor_cores(word: str, precision: str) -> None:
+    device = Asked()
+    error(Problem(parse_shape(word), precision), device)
+    assert all(begin % 16 == 0 for begin in device.begins)
 
 
 @pytest.mark.parametrize("word", ["n3c6h4w5k4r1s1", "n2c9h4w5k6r1s1g3", "n2c3h1w7k3r1s1d3"])
@@ -68,23 +106,38 @@ def test_rows_begin_on_whole_sectors() -> None:
     assert im2col.pitch_of(169, 2) == 176
 
 
+@pytest.mark.parametrize(("precision", "depth"), [("float32", 363), ("float64", 363), ("tf32", 364), ("float16", 368)])
+def test_the_depth_of_conv1_is_filled_up_for_tensor_cores_alone(precision: str, depth: int) -> None:
+    assert im2col.aligned(Problem(ALEXNET["conv1"], precision), 363) == depth
+
+
 def test_one_image_of_conv1_takes_its_matrix_and_little_more() -> None:
     plan = im2col.on_cuda(Problem(ALEXNET["conv1"].with_batch(1)), Recorder())  # type: ignore[arg-type]
     assert 4392300 <= plan.workspace <= 1.005 * 4392300
 
 
-def test_images_are_joined_where_one_leaves_its_last_tile_empty() -> None:
-    # 3025 columns fill 24 tiles to 98 %, 169 fill two to 66 %.
-    assert im2col.chunk_of(Problem(ALEXNET["conv1"].with_batch(128)), L2)[0] is False
-    for layer in ("conv3", "conv4", "conv5"):
-        joined, chunk = im2col.chunk_of(Problem(ALEXNET[layer].with_batch(128)), L2)
-        assert joined
-        assert chunk >= 64
-    for layer in ("conv1", "conv3"):
-        assert im2col.chunk_of(Problem(ALEXNET[layer].with_batch(1)), L2) == (False, 1)
+# What an H200 was fastest with, in float32. (One image is one matrix either way.)
+@pytest.mark.parametrize(
+    ("batch", "joined"),
+    [
+        (128, {"conv1": False, "conv2": False, "conv3": True, "conv4": True, "conv5": True}),
+        (16, {"conv1": False, "conv2": False, "conv3": True, "conv4": True, "conv5": True}),
+        (1, dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "conv5"), False)),
+    ],
+)
+def test_alexnet_is_stretched_at_once_as_was_measured(batch: int, joined: dict[str, bool]) -> None:
+    for layer, choice in joined.items():
+        assert im2col.chunk_of(Problem(ALEXNET[layer].with_batch(batch))) == (choice, batch), layer
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+def test_images_are_joined_where_rows_of_y_do_not_suit_tensor_cores(precision: str) -> None:
+    for layer in ("conv1", "conv2", "conv3", "conv4", "conv5"):  # P Q is odd in all of them
+        assert im2col.chunk_of(Problem(ALEXNET[layer].with_batch(128), precision)) == (True, 128)
+    assert im2col.chunk_of(Problem(parse_shape("n1c64h56w56k64r3s3p1"), precision)) == (False, 1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "tf32", "float16"])
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4", "conv5"])
 def test_memory_is_bounded(layer: str, precision: str) -> None:
     plan = im2col.on_cuda(Problem(ALEXNET[layer].with_batch(128), precision), Recorder())  # type: ignore[arg-type]
@@ -99,38 +152,33 @@ def test_columns_that_32_bits_cannot_count_are_refused() -> None:
 # chunks.py
 
 
-def work(image_tiles: int, image_bytes: int = 1, depth: int = 1000) -> chunks.Work:
-    return chunks.Work(lambda images: [(images * image_tiles, depth)], 28e12, image_bytes, 2)
+def test_a_chunk_is_as_many_images_as_memory_holds_in_equal_parts() -> None:
+    assert chunks.images_at_once(128, chunks.MOST_BYTES // 128) == 128
+    assert chunks.images_at_once(128, chunks.MOST_BYTES // 127) == 64
+    assert chunks.images_at_once(128, chunks.MOST_BYTES // 50) == 43
+    assert chunks.images_at_once(128, 2 * chunks.MOST_BYTES) == 1
+    assert chunks.images_at_once(70000, 1) == 35000
 
 
-def test_a_chunk_is_whole_waves() -> None:
-    # 66 tiles an image: two images are a wave, three would pay for two.
-    one = work(chunks.WAVE // 2)
-    assert one.seconds(3, L2) == pytest.approx(one.seconds(4, L2))
-    assert one.seconds(2, L2) < 0.6 * one.seconds(3, L2)
-    each, seconds = chunks.images_at_once(work(chunks.WAVE // 2, 40 << 20), 100, L2)
-    assert each % 2 == 0
-    assert seconds == pytest.approx(sum(work(chunks.WAVE // 2, 40 << 20).seconds(n, L2) for n in parts(100, each)))
+def test_a_product_takes_whole_waves() -> None:
+    def waves(count: int, tiles: int) -> float:
+        product = chunks.Product(count, chunks.TILE_FILTERS, tiles * chunks.TILE_COLUMNS - 1, 10)
+        return product.seconds(1.0) / (chunks.WAVE * chunks.TILE_FILTERS * chunks.TILE_COLUMNS * 10)
+
+    assert [waves(1, tiles) for tiles in (67, 132, 133, 264, 265)] == [1, 1, 2, 2, 3]
+    assert [waves(2, tiles) for tiles in (1, 66, 67)] == [1, 1, 2]
 
 
-def parts(images: int, each: int) -> list[int]:
-    return [min(each, images - first) for first in range(0, images, each)]
+def test_the_depth_of_a_single_product_of_few_tiles_is_shared_out() -> None:
+    sixteen = chunks.Product(1, 384, 16 * 169, 2304).seconds(26e12)
+    assert sixteen == pytest.approx(chunks.Product(16, 384, 169, 2304).seconds(26e12) / 2)
+    assert chunks.Product(1, 64, 256, 1320).seconds(1.0) == pytest.approx(1320 * 64 * 256)
 
 
-def test_a_chunk_that_fits_the_cache_is_faster_a_byte() -> None:
-    fits = int(chunks.CACHE_PART * L2)
-    inside, outside = (work(1, n, 0).seconds(1, L2) - 2 * chunks.LAUNCH_SECONDS for n in (fits, fits + 1))
-    assert outside / inside == pytest.approx(chunks.CACHE_RATE / chunks.MEMORY_RATE)
-
-
-def test_a_chunk_keeps_to_the_memory_and_the_grid() -> None:
-    assert chunks.images_at_once(work(1, chunks.MOST_BYTES // 10), 128, L2)[0] <= 10
-    assert chunks.images_at_once(work(1, 2 * chunks.MOST_BYTES), 128, L2)[0] == 1
-    assert chunks.images_at_once(work(0, 1, 0), 70000, L2)[0] <= chunks.MOST_IMAGES
-
-
-def test_fewer_images_are_preferred_to_little_time() -> None:
-    each, seconds = chunks.images_at_once(work(chunks.WAVE, depth=100000), 64, L2)
-    one = work(chunks.WAVE, depth=100000)
-    assert each < 64
-    assert seconds <= chunks.SLACK * one.seconds(64, L2)
+def test_all_images_take_what_their_chunks_take() -> None:
+    assert chunks.seconds(7, 3, lambda images: images**2) == 9 + 9 + 1
+    assert chunks.seconds(6, 3, lambda images: images**2) == 9 + 9
+    products = [chunks.Product(1, 64, 256, 10)] * 2
+    assert chunks.chunk_seconds(products, 1e12, 3_000_000, 1) == pytest.approx(
+        2 * products[0].seconds(1e12) + 1e-6 + 3 * chunks.LAUNCH_SECONDS
+    )

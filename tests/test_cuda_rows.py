@@ -30,9 +30,9 @@ class ScriptedGpu(HostDevice):
         super().__init__()
         self.products = 0
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
         self.products += 1
-        return super().matmul(a, b, out)
+        return super().matmul(a, b, out, tf32)
 
     def now(self) -> float:
         return (self.launches + self.products) * LAUNCH_S

@@ -50,7 +50,8 @@ class TensorCores(HostDevice):
         super().__init__(capability)
         self.at_once = next(products for least, products in split3.ADDED_AT_ONCE if capability >= least)
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
+        assert not tf32
         wide_a, wide_b, total = a.astype(np.float64), b.astype(np.float64), np.zeros(out.shape)
         for first in range(0, a.shape[-1], self.at_once):
             some = slice(first, first + self.at_once)

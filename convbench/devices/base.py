@@ -102,10 +102,11 @@ class Device(Protocol):
         """work(i, thread) for each i below items, on `threads` threads, in an order that is nobody's business."""
         ...
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
         """out[i] = a[i] b[i] for stacks of matrices [i, rows, columns]; a may be one matrix for all i.
 
-        float16 operands may have a float32 `out`, and are then summed in float32 (on a GPU by its tensor cores).
+        float16 operands may have a float32 `out`, and are then summed in float32 (on a GPU by its tensor cores). tf32
+        allows a GPU to round float32 operands to 10 bits.
         """
         ...
 

@@ -179,11 +179,11 @@ class Cpu:
     def _single_threaded_blas(self) -> Any:
         return self._blas.limit(limits=1)
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
         """A stack of MANY products is shared out to threads, each with single-threaded BLAS.
 
         Threads inside each of many small products would be woken and put to sleep for every one of them; in a short
-        stack the products are what there is to share out.
+        stack the products are what there is to share out. No CPU has tf32: its products are float32.
         """
         count = len(out)
         if count < MANY or self.threads == 1:

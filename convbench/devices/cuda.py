@@ -181,9 +181,9 @@ class Cuda:
         for i in range(items):
             work(i, 0)
 
-    def matmul(self, a: Any, b: Any, out: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
         """cuBLAS, one batched call."""
-        return self._products(a, b, out)
+        return self._products(a, b, out, tf32)
 
     def rfft2(
         self, counts: tuple[int, ...], window: tuple[int, int], size: tuple[int, int], precision: str

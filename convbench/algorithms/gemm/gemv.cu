@@ -1,8 +1,9 @@
 // gemm.gemv for few images: y[n, k] = sum over d of x[n, d] w[k, d], each weight read once from memory.
 //
-// The time is that of reading w [K, DEPTH], so what counts is how many bytes are under way: a thread holds 16 weights of
-// ROWS rows while it loads the next 16, four 16-byte loads or as many numbers where rows are not aligned to 16 bytes.
-// Images are read through the first-level cache, which the weights pass by.
+// The time is that of reading w [K, DEPTH], so what counts is how many bytes are under way: a thread holds 64 bytes of
+// ROWS rows while it loads the next 64, four 16-byte loads, or 16 numbers where rows are not aligned to 16 bytes. Images
+// are read through the first-level cache, which the weights pass by. Pieces stay as they were loaded, floats or the bits
+// of halves, until they are multiplied; sums are floats.
 //
 //   a block:  ROW_WARPS x DEPTH_WARPS warps; ROW_WARPS * ROWS rows, each shared out to the 32 * DEPTH_WARPS lanes of
 //             DEPTH_WARPS warps, neighbours in turn
@@ -13,67 +14,77 @@
 
 constexpr int DEPTH = C / GROUPS * R * S, FILTERS = K / GROUPS;
 constexpr long long OUTPUTS = (long long)N * K;
-constexpr int WIDTH = DEPTH % 4 ? 1 : 4;       // numbers a load takes: a piece of a row
+constexpr int WIDEST = 16 / sizeof(T);
+constexpr int WIDTH = DEPTH % WIDEST ? 1 : WIDEST;  // numbers a load takes: a piece of a row
 constexpr int PIECES = DEPTH / WIDTH;
-constexpr int HELD = 16 / (ROWS * WIDTH);      // pieces of each row that a thread holds
+constexpr int HELD = (WIDTH == 1 ? 16 : 4) / ROWS;  // pieces of each row that a thread holds
 constexpr int LANES = 32 * DEPTH_WARPS;
 constexpr int STEPS = (PIECES + SPLIT * HELD * LANES - 1) / (SPLIT * HELD * LANES);  // of a share
 constexpr bool WHOLE = PIECES == SPLIT * STEPS * HELD * LANES;
 constexpr int THREADS = LANES * ROW_WARPS;
 constexpr int BLOCK_ROWS = ROW_WARPS * ROWS;
 
-static_assert(16 % (ROWS * WIDTH) == 0, "a thread holds 16 weights");
+static_assert(4 % ROWS == 0, "a thread holds 64 bytes or 16 weights");
 
 #include "../parts.cuh"
 
-struct Weights { float at[HELD][ROWS][WIDTH]; };
+using Piece = Either<WIDTH == 1, T, float4>::Type;  // 16 bytes are four words, whatever numbers lie in them
+struct Weights { Piece at[HELD][ROWS]; };
 
-__device__ __forceinline__ void load_weights(float (&piece)[4], const float* w) {
-  const float4 four = load_once(reinterpret_cast<const float4*>(w));
-  piece[0] = four.x, piece[1] = four.y, piece[2] = four.z, piece[3] = four.w;
-}
-__device__ __forceinline__ void load_weights(float (&piece)[1], const float* w) { piece[0] = *w; }
+__device__ __forceinline__ float4 loaded_once(const float4* w) { return load_once(w); }
+__device__ __forceinline__ T loaded_once(const T* w) { return *w; }
 
-__device__ __forceinline__ void load_inputs(float (&piece)[4], const float* x) {
-  const float4 four = *reinterpret_cast<const float4*>(x);
-  piece[0] = four.x, piece[1] = four.y, piece[2] = four.z, piece[3] = four.w;
+// The numbers of a piece.
+__device__ __forceinline__ void unpack(float (&number)[1], float piece) { number[0] = piece; }
+__device__ __forceinline__ void unpack(float (&number)[1], unsigned short piece) { number[0] = from_half(piece); }
+__device__ __forceinline__ void unpack(float (&number)[4], float4 piece) {
+  number[0] = piece.x, number[1] = piece.y, number[2] = piece.z, number[3] = piece.w;
 }
-__device__ __forceinline__ void load_inputs(float (&piece)[1], const float* x) { piece[0] = *x; }
+__device__ __forceinline__ void unpack(float (&number)[8], float4 piece) {
+  const float words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    number[2 * i] = from_half(__float_as_uint(words[i]) & 0xffff);
+    number[2 * i + 1] = from_half(__float_as_uint(words[i]) >> 16);
+  }
+}
 
 // Pieces first, first + LANES .. of each of the `rows` rows that there are from w on; zeros past the end.
-__device__ __forceinline__ void fetch(Weights& weights, const float* w, int first, int rows) {
+__device__ __forceinline__ void fetch(Weights& weights, const T* w, int first, int rows) {
 #pragma unroll
   for (int held = 0; held < HELD; ++held) {
     const int piece = first + held * LANES;
 #pragma unroll
     for (int row = 0; row < ROWS; ++row) {
-#pragma unroll
-      for (int i = 0; i < WIDTH; ++i) weights.at[held][row][i] = 0;
+      weights.at[held][row] = Piece{};
       if ((WHOLE || piece < PIECES) && row < rows)
-        load_weights(weights.at[held][row], w + (long long)row * DEPTH + (long long)piece * WIDTH);
+        weights.at[held][row] = loaded_once(reinterpret_cast<const Piece*>(w + (long long)row * DEPTH) + piece);
     }
   }
 }
 
-__device__ __forceinline__ void multiply(float (&total)[N][ROWS], const Weights& weights, const float* x, int first) {
+__device__ __forceinline__ void multiply(float (&total)[N][ROWS], const Weights& weights, const T* x, int first) {
 #pragma unroll
   for (int held = 0; held < HELD; ++held) {
     const int piece = first + held * LANES;
     if (!WHOLE && piece >= PIECES) break;
+    float by[ROWS][WIDTH];
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) unpack(by[row], weights.at[held][row]);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       float inputs[WIDTH];
-      load_inputs(inputs, x + (long long)n * (GROUPS * DEPTH) + (long long)piece * WIDTH);
+      unpack(inputs, reinterpret_cast<const Piece*>(x + (long long)n * (GROUPS * DEPTH))[piece]);
 #pragma unroll
       for (int row = 0; row < ROWS; ++row)
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) total[n][row] += weights.at[held][row][i] * inputs[i];
+        for (int i = 0; i < WIDTH; ++i) total[n][row] += by[row][i] * inputs[i];
     }
   }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-stream(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y) {
+stream(const T* __restrict__ x, const T* __restrict__ w, Output* __restrict__ y) {
   __shared__ float sums[ROW_WARPS][DEPTH_WARPS][N][ROWS];
   const int share = blockIdx.x % SPLIT, group = blockIdx.x / SPLIT % GROUPS;
   const int block_row = blockIdx.x / (SPLIT * GROUPS) * BLOCK_ROWS;
@@ -109,6 +120,6 @@ stream(const float* __restrict__ x, const float* __restrict__ w, float* __restri
     float sum = 0;
 #pragma unroll
     for (int part = 0; part < DEPTH_WARPS; ++part) sum += sums[row / ROWS][part][n][row % ROWS];
-    y[share * OUTPUTS + (long long)n * K + group * FILTERS + block_row + row] = sum;
+    y[share * OUTPUTS + (long long)n * K + group * FILTERS + block_row + row] = converted<Output>(sum);
   }
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.gemm.im2col import fully_connected
+from convbench.algorithms.gemm.split import fitting
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.vector.target import host
@@ -98,18 +99,12 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     )  # fmt: skip
 
 
-def on_cuda(problem: Problem, device: Device) -> Plan:
-    """Own kernels in float32, as long as the weights bound the time; cuBLAS in float64."""
-    from convbench.algorithms.gemm import split
-
-    return (split.fitting if problem.precision == "float32" else split.by_cublas)(problem, device)
-
-
 ALGORITHMS = [
     Algorithm(
         "gemm.gemv",
-        on={"cpu": on_cpu, "cuda": on_cuda},
+        on={"cpu": on_cpu, "cuda": fitting},
         refuses=refuses,
+        precisions={"cuda": ("float32", "float64", "tf32", "float16")},
         summary="fully connected layers alone: the weights read once, in order",
     ),
     Algorithm(

@@ -2,10 +2,11 @@
 //
 //   M[g, c r s, p q] = x[n, g, c, STRIDE_H p - PAD_H + DILATION_H r, STRIDE_W q - PAD_W + DILATION_W s],  0 on padding.
 //
-// JOINED = 1: one matrix [GROUPS][TAPS][PITCH] for IMAGES images, whose columns follow one another, n P Q + p Q + q;
+// JOINED = 1: one matrix [GROUPS][DEPTH][PITCH] for IMAGES images, whose columns follow one another, n P Q + p Q + q;
 // the product goes to a place of its own, [K][PITCH], and `part` writes it to y. JOINED = 0: a matrix for each image,
-// [IMAGES][GROUPS][TAPS][PITCH], or a panel of it, pixels first .. first + COLUMNS - 1 (gemm.panel). Rows begin on 32
-// bytes; columns past the last, as far as PITCH, are zeros.
+// [IMAGES][GROUPS][DEPTH][PITCH], or a panel of it, pixels first .. first + COLUMNS - 1 (gemm.panel). Rows begin on 32
+// bytes; columns past the last, as far as PITCH, are zeros; rows past a group's last tap are left alone. Numbers are
+// copied as they are, halves as their bits.
 //
 // A thread writes one column of the rows of EACH channels: neighbouring lanes write neighbouring columns, 128 bytes of
 // whole sectors at a time, and read neighbouring pixels. (With 16 bytes a lane each of the four reads would be spread
@@ -14,11 +15,11 @@
 constexpr int CHANNELS = C / GROUPS;
 constexpr int TAPS = CHANNELS * R * S;
 constexpr int THREADS = 256;
-constexpr long long MATRIX = (long long)GROUPS * TAPS * PITCH;
+constexpr long long MATRIX = (long long)GROUPS * DEPTH * PITCH;
 constexpr long long PLANE = (long long)H * W;
 constexpr long long STRETCHERS = (long long)(C + EACH - 1) / EACH * PITCH;  // threads, for a matrix
 constexpr long long PARTERS = (long long)(K + EACH_FILTERS - 1) / EACH_FILTERS * COLUMNS;
-static_assert(PITCH >= COLUMNS && (!JOINED || COLUMNS == IMAGES * P * Q), "a row holds all columns");
+static_assert(DEPTH >= TAPS && PITCH >= COLUMNS && (!JOINED || COLUMNS == IMAGES * P * Q), "a row holds all columns");
 
 // Where an output pixel's first tap reads: an image of the chunk, row and column. What is no pixel reads far outside.
 struct Pixel { int image, row, column; };
@@ -37,10 +38,11 @@ im2col(const T* __restrict__ x, T* __restrict__ matrix, int images, int first_pi
   const int column = int(thread % PITCH), first = int(thread / PITCH) * EACH;
   const Pixel from = pixel_of(column, images, first_pixel);
   const T* plane = x + ((long long)from.image * C + first) * PLANE;
-  T* target = matrix + blockIdx.y * MATRIX + (long long)first * (R * S) * PITCH + column;
 #pragma unroll
   for (int c = 0; c < EACH; ++c, plane += PLANE) {
     if (C % EACH != 0 && first + c >= C) return;
+    const long long row_of_matrix = (long long)((first + c) / CHANNELS) * DEPTH + (first + c) % CHANNELS * (R * S);
+    T* target = matrix + blockIdx.y * MATRIX + row_of_matrix * PITCH + column;
 #pragma unroll(R * S <= 25 ? R : 1)
     for (int r = 0; r < R; ++r) {
       const int row = from.row + r * DILATION_H;

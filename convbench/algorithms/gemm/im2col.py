@@ -3,8 +3,8 @@
 Chellapilla, Puri & Simard, "High performance convolutional neural networks for document processing", 2006. A fully
 connected layer has nothing to stretch: the batch is the matrix, [N x C R S] W^T, a matrix-vector product for one image.
 
-On CUDA im2col.cu stretches some images at a time into one buffer, used again by the next ones. Chunks are as large as
-whole waves of the product's tiles want them, and smaller only for memory's sake: see chunks.py.
+On CUDA im2col.cu stretches all images at once, as far as memory goes (chunks.py), and cuBLAS multiplies, in tf32 and
+float16 on tensor cores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
-from convbench.algorithms.gemm.chunks import Work, images_at_once, tiles
+from convbench.algorithms.gemm.chunks import Product, chunk_seconds, images_at_once, seconds
+from convbench.algorithms.gemm.split import by_cublas
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -120,7 +121,9 @@ THREADS = 256  # a block of im2col.cu
 ROW_BYTES = 32  # a sector of the L2 cache: rows of the matrix begin on one, so that every store fills whole ones
 TAPS_EACH = 8  # values a thread of im2col.cu has on the way at least, where there are so many channels
 FILTERS_EACH = 4  # likewise for `part`
-RATE = 28e12  # multiply-adds/s of a large product on an H200: float32 on ordinary cores, float64 on tensor cores
+# Multiply-adds/s of a large product on an H200. float32 is measured; the others are two thirds of their units' peak.
+RATES = {"float32": 26e12, "float64": 22e12, "tf32": 160e12, "float16": 330e12}
+ALIGNED_BYTES = {"tf32": 16, "float16": 16}  # where rows are to begin for cuBLAS's fastest kernels on tensor cores
 MOST_COLUMNS = 1 << 30  # of a matrix: a thread counts them in 32 bits
 
 
@@ -130,34 +133,46 @@ def pitch_of(columns: int, number_bytes: int) -> int:
     return -(-columns // unit) * unit
 
 
-def chunk_of(problem: Problem, cache_bytes: int) -> tuple[bool, int]:
-    """Whether the images of a chunk are to be joined in one matrix, and how many they are: by chunks.py's model."""
-    s, number = problem.shape, problem.number.bytes
-    taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q
-    matrix = number * s.groups * taps * pitch_of(pixels, number)
-    calls = min(s.groups, s.n)  # of the library a chunk, as `multiply` makes them
-    apart = Work(
-        lambda images: [(images * s.groups * tiles(k, pixels) // calls, taps)] * calls, RATE, matrix, 1 + calls
-    )
-    joined = Work(
-        lambda images: [(s.groups * tiles(k, images * pixels), taps)],
-        RATE,
-        number * (s.groups * taps + 2 * s.k) * pixels,  # the product is written, and moved into y
-        3,
-    )
-    (few, slow), (many, fast) = (images_at_once(work, s.n, cache_bytes) for work in (apart, joined))
-    return (True, many) if fast < slow else (False, few)
+def aligned(problem: Problem, numbers: int) -> int:
+    """So many numbers of a row, and as many more as it takes to begin the next where tensor cores want it."""
+    unit = ALIGNED_BYTES.get(problem.precision, 1)
+    return -(-numbers * problem.number.bytes // unit) * unit // problem.number.bytes
 
 
-def multiply(device: Device, filters: Any, matrices: Any, out: Any) -> None:
+def chunk_of(problem: Problem) -> tuple[bool, int]:
+    """Whether the images of a chunk are to be joined in one matrix, and how many they are.
+
+    By chunks.py's model, but for tensor cores where rows of y are not aligned: joined, the product has rows of its own.
+    """
+    s, number, rate = problem.shape, problem.number.bytes, RATES[problem.precision]
+    depth, k, pixels = aligned(problem, s.c // s.groups * s.r * s.s), s.k // s.groups, s.p * s.q
+    apart_bytes = number * s.groups * depth * pitch_of(pixels, number)  # of an image
+    joined_bytes = number * (s.groups * depth + s.k) * pixels  # with the product, which is then moved into y
+    moved_bytes = joined_bytes + number * s.k * pixels
+
+    def apart(images: int) -> float:
+        calls = min(s.groups, images)  # as `multiply` makes them
+        products = [Product(images * s.groups // calls, k, pixels, depth)] * calls
+        return chunk_seconds(products, rate, images * apart_bytes, 1)
+
+    def joined(images: int) -> float:
+        return chunk_seconds([Product(s.groups, k, images * pixels, depth)], rate, images * moved_bytes, 2)
+
+    few, many = images_at_once(s.n, apart_bytes), images_at_once(s.n, joined_bytes)
+    if aligned(problem, pixels) != pixels or seconds(s.n, many, joined) < seconds(s.n, few, apart):
+        return True, many
+    return False, few
+
+
+def multiply(device: Device, filters: Any, matrices: Any, out: Any, tf32: bool) -> None:
     """out[n, g] = filters[g] matrices[n, g], in as many calls as there are groups or images, whichever are fewer."""
     images, groups = out.shape[:2]
     if groups <= images:
         for group in range(groups):
-            device.matmul(filters[group], matrices[:, group], out[:, group])
+            device.matmul(filters[group], matrices[:, group], out[:, group], tf32)
     else:
         for image in range(images):
-            device.matmul(filters, matrices[image], out[image])
+            device.matmul(filters, matrices[image], out[image], tf32)
 
 
 def loaded(problem: Problem, device: Device, columns: int, images: int, joined: bool) -> tuple[Any, int, int]:
@@ -171,7 +186,7 @@ def loaded(problem: Problem, device: Device, columns: int, images: int, joined: 
     pitch, each = pitch_of(columns, problem.number.bytes), max(1, TAPS_EACH // (s.r * s.s))
     module = device.load(
         Path(__file__).with_suffix(".cu"), problem, COLUMNS=columns, IMAGES=images, JOINED=int(joined), PITCH=pitch,
-        EACH=each, EACH_FILTERS=FILTERS_EACH,
+        DEPTH=aligned(problem, s.c // s.groups * s.r * s.s), EACH=each, EACH_FILTERS=FILTERS_EACH,
     )  # fmt: skip
     return module, pitch, -(-(-(-s.c // each) * pitch) // THREADS)
 
@@ -181,24 +196,33 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
 
     A matrix for each image has its product written straight into y. Joined in one, the images share the last tile of
     the product's columns (13 x 13 pixels are 169 columns, two tiles of 128 or 1.3), and groups share a call; what the
-    product writes is then moved into y. chunk_of weighs the one against the other.
+    product writes is then moved into y. chunk_of weighs the one against the other. For tensor cores the depth is filled
+    up with zeros where rows of filters would not be aligned.
     """
     s = problem.shape
     if s.is_matrix_product:
-        return fully_connected(problem, device)
+        return by_cublas(problem, device)
     if is_unstretched(s):
         return unstretched(problem, device)
     taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q
-    joined, chunk = chunk_of(problem, device.cache_bytes)
+    depth, tf32 = aligned(problem, taps), problem.precision == "tf32"
+    joined, chunk = chunk_of(problem)
     columns = chunk * pixels if joined else pixels
     module, pitch, blocks = loaded(problem, device, columns, chunk, joined)
     stretch, part = module.get_function("im2col"), module.get_function("part")
-    matrix = device.empty((1 if joined else chunk, s.groups, taps, pitch), problem.storage)
+    matrix = device.empty((1 if joined else chunk, s.groups, depth, pitch), problem.storage)
+    matrix[:, :, taps:] = 0  # and stays so
     product = device.empty((s.groups, k, pitch) if joined else (0,), problem.storage)
     part_blocks = -(-(-(-s.k // FILTERS_EACH) * columns) // THREADS)
 
-    def body(x: Any, w: Any, y: Any) -> Iterator[str]:
-        filters = w.reshape(s.groups, k, taps)
+    def prepare(w: Any) -> Any:
+        if depth == taps:
+            return w.reshape(s.groups, k, taps)
+        filters = device.xp.zeros((s.groups, k, depth), problem.storage)
+        filters[..., :taps] = w.reshape(s.groups, k, taps)
+        return filters
+
+    def body(x: Any, filters: Any, y: Any) -> Iterator[str]:
         for first in range(0, s.n, chunk):
             inputs, outputs = x[first : first + chunk], y[first : first + chunk]
             images = len(inputs)
@@ -206,9 +230,10 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
             stretch((blocks, 1 if joined else images), (THREADS,), (inputs, matrix, count, from_first))
             yield "stretch"
             if joined:
-                device.matmul(filters, matrix[0], product)
+                device.matmul(filters, matrix[0], product, tf32)
             else:
-                multiply(device, filters, matrix[:images, ..., :pixels], outputs.reshape(images, s.groups, k, pixels))
+                out = outputs.reshape(images, s.groups, k, pixels)
+                multiply(device, filters, matrix[:images, ..., :pixels], out, tf32)
             yield "product"
             if joined:
                 part((part_blocks,), (THREADS,), (product, outputs, count))
@@ -216,7 +241,8 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
 
     note = f"{chunk} images at a time, " + ("joined in one matrix" if joined else "a matrix each")
     workspace = matrix.nbytes + product.nbytes
-    return Plan(runs(body), workspace=workspace, note=note, flops=s.flops, phases=phases_of(body, device))
+    flops = 2 * s.n * s.k * pixels * depth
+    return Plan(runs(body), prepare, workspace, note, flops, phases_of(body, device))
 
 
 def is_unstretched(s: ConvShape) -> bool:
@@ -231,13 +257,17 @@ def unstretched(problem: Problem, device: Device) -> Plan:
     def run(x: Any, w: Any, y: Any) -> None:
         filters = w.reshape(s.groups, s.k // s.groups, -1)
         matrices = x.reshape(s.n, s.groups, s.c // s.groups, -1)
-        multiply(device, filters, matrices, y.reshape(s.n, s.groups, s.k // s.groups, -1))
+        out = y.reshape(s.n, s.groups, s.k // s.groups, -1)
+        multiply(device, filters, matrices, out, problem.precision == "tf32")
 
     return Plan(run, note="nothing to stretch: each image is its own matrix", flops=s.flops)
 
 
 ALGORITHMS = [
     Algorithm(
-        "gemm.im2col", on={"cpu": on_cpu, "cuda": on_cuda}, summary="each image stretched into a matrix, then BLAS"
+        "gemm.im2col",
+        on={"cpu": on_cpu, "cuda": on_cuda},
+        precisions={"cuda": ("float32", "float64", "tf32", "float16")},
+        summary="each image stretched into a matrix, then BLAS",
     )
 ]

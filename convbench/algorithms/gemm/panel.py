@@ -13,6 +13,7 @@ from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.gemm.im2col import THREADS, fully_connected, geometry, is_unstretched, loaded, unstretched
+from convbench.algorithms.gemm.split import by_cublas
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -77,7 +78,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     """Panels of whole output rows of one image, all groups at once: im2col.cu, and the library's product, into y."""
     s = problem.shape
     if s.is_matrix_product:
-        return fully_connected(problem, device)
+        return by_cublas(problem, device)
     if is_unstretched(s):
         return unstretched(problem, device)
     taps, k, pixels = s.c // s.groups * s.r * s.s, s.k // s.groups, s.p * s.q

@@ -1,6 +1,6 @@
 // gemm.gemv for more images: Y [N, K] = X [N, DEPTH] W^T, a matrix product whose depth is shared out to SPLIT blocks.
 //
-// A block multiplies TILE_K rows of W by TILE_N images, over its share of the depth, SLICE at a time. Both lie in memory
+// A block multiplies TILE_K rows of W by all images, over its share of the depth, SLICE at a time. Both lie in memory
 // with the depth innermost, and so they stay in shared memory: rows of SLICE numbers, PITCH apart, copied there by
 // asynchronous 16-byte copies (4 bytes where rows are not aligned) in a ring of STAGES. A thread adds up THREAD_K x THREAD_N
 // products for each depth from quads along the depth.
@@ -14,11 +14,12 @@ constexpr int DEPTH = C / GROUPS * R * S, FILTERS = K / GROUPS;
 constexpr long long OUTPUTS = (long long)N * K;
 constexpr int WIDTH = DEPTH % 4 ? 1 : 4;  // numbers a copy takes
 constexpr int SLICE = 16, PITCH = SLICE + 4, STAGES = 3;
-constexpr int TILE_K = 128, LANES_K = 16, LANES_N = 8;
+constexpr int TILE_K = 128, TILE_N = 32, LANES_K = 16, LANES_N = 8;
 constexpr int THREADS = LANES_K * LANES_N;
 constexpr int THREAD_K = TILE_K / LANES_K, THREAD_N = TILE_N / LANES_N;
-constexpr int FILTER_TILES = (FILTERS + TILE_K - 1) / TILE_K, IMAGE_TILES = (N + TILE_N - 1) / TILE_N;
+constexpr int FILTER_TILES = (FILTERS + TILE_K - 1) / TILE_K;
 constexpr int STEPS = ((DEPTH + SLICE - 1) / SLICE + SPLIT - 1) / SPLIT;  // of a share
+static_assert(N <= TILE_N, "one tile of images");
 
 #include "../parts.cuh"
 
@@ -45,20 +46,17 @@ product(const float* __restrict__ x, const float* __restrict__ w, float* __restr
   __shared__ __align__(16) float filters[STAGES][TILE_K][PITCH];
   __shared__ __align__(16) float images[STAGES][TILE_N][PITCH];
 
-  // Blocks that read the same weights are neighbours.
-  const int image_tile = blockIdx.x % IMAGE_TILES, filter_tile = blockIdx.x / IMAGE_TILES % FILTER_TILES;
-  const int group = blockIdx.x / (IMAGE_TILES * FILTER_TILES) % GROUPS;
-  const int share = blockIdx.x / (IMAGE_TILES * FILTER_TILES * GROUPS);
-  const int first_filter = filter_tile * TILE_K, first_image = image_tile * TILE_N;
+  const int first_filter = blockIdx.x % FILTER_TILES * TILE_K;
+  const int group = blockIdx.x / FILTER_TILES % GROUPS, share = blockIdx.x / (FILTER_TILES * GROUPS);
   constexpr long long IMAGE = (long long)GROUPS * DEPTH;
-  x += first_image * IMAGE + (long long)group * DEPTH;
+  x += (long long)group * DEPTH;
   w += ((long long)group * FILTERS + first_filter) * DEPTH;
 
   const auto copy = [&](int step) {
     if (step < STEPS) {
       const int first = (share * STEPS + step) * SLICE;
       copy_slice(filters[step % STAGES], w, DEPTH, FILTERS - first_filter, first);
-      copy_slice(images[step % STAGES], x, IMAGE, N - first_image, first);
+      copy_slice(images[step % STAGES], x, IMAGE, N, first);
     }
     copy_async_commit();  // also past the last step: the wait below counts groups
   };
@@ -93,7 +91,7 @@ product(const float* __restrict__ x, const float* __restrict__ w, float* __restr
 
 #pragma unroll
   for (int n = 0; n < THREAD_N; ++n) {
-    const int image = first_image + my_n + n * LANES_N;
+    const int image = my_n + n * LANES_N;
 #pragma unroll
     for (int k = 0; k < THREAD_K; ++k) {
       const int filter = first_filter + my_k + k * LANES_K;

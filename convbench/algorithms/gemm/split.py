@@ -1,8 +1,8 @@
 """Fully connected layers on a GPU, Y [N, K] = X [N, C R S] W^T: which kernel for how many images, in how many shares.
 
 Up to STREAMED images gemv.cu streams the weights past registers, up to MULTIPLIED images split.cu is a matrix product
-whose depth is shared out to blocks, as there are too few outputs to fill a GPU. Both read each weight once. Beyond that
-the layer takes what its products take, and cuBLAS multiplies: its choice of tiles is wider than ours.
+in float32 whose depth is shared out to blocks, as there are too few outputs to fill a GPU. Both read each weight once.
+Beyond that the layer takes what its products take, and cuBLAS multiplies: its choice of tiles is wider than ours.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from convbench.algorithms.phased import Body, phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
-STREAMED = 16  # images at most: with four rows a thread, 64 sums in registers
-MULTIPLIED = 64  # images at most: two blocks' worth of registers would be needed for more
-HELD = 16  # weights that a thread of gemv.cu holds at a time
+# Images at most, by what an H200 took for AlexNet at batches 1, 16 and 64. In float32 gemv.cu and split.cu are level at
+# 16, where gemv.cu has 64 sums in a thread's registers. For tf32 it multiplies floats as they are, and is level with
+# cuBLAS at 1 and behind at 16. In float16 it has not been measured.
+STREAMED = {"float32": 16, "tf32": 8, "float16": 8}
+MULTIPLIED = {"float32": 32}  # likewise: split.cu is faster than cuBLAS at 16, and slower at 64
 WARPS = 8  # of a block of gemv.cu
 NEAR = 128 << 10  # bytes of x that stay in the first-level cache of a multiprocessor, while all its blocks read them
 MANY_BLOCKS = 200  # more than there are multiprocessors; a block then has four rows a warp, not one or two
@@ -26,7 +28,7 @@ MANY_BLOCKS = 200  # more than there are multiprocessors; a block then has four 
 WANTED_BLOCKS = {"stream": 528, "product": 396}
 LEAST_STEPS = {"stream": 4, "product": 8}  # of a share, else its start and end weigh too much
 MOST_SHARES = 16  # each writes all outputs once more
-SLICE, TILE_FILTERS, PRODUCT_THREADS = 16, 128, 128  # of split.cu
+SLICE, TILE_FILTERS, TILE_IMAGES, PRODUCT_THREADS = 16, 128, 32, 128  # of split.cu
 ADDED = 256  # outputs a block of add_parts
 
 
@@ -45,6 +47,11 @@ def shares(blocks: int, steps: int, kernel: str) -> int:
     return max(1, min(MOST_SHARES, WANTED_BLOCKS[kernel] // blocks, steps // LEAST_STEPS[kernel]))
 
 
+def held(problem: Problem) -> int:
+    """Weights that a thread of gemv.cu holds at a time: in 64 bytes where rows are aligned to 16 bytes, else 16."""
+    return 16 if _sizes(problem)[0] * problem.number.bytes % 16 else 64 // problem.number.bytes
+
+
 def stream_knobs(problem: Problem) -> dict[str, int]:
     """The constants of gemv.cu beside the shape.
 
@@ -54,9 +61,9 @@ def stream_knobs(problem: Problem) -> dict[str, int]:
     n, groups = problem.shape.n, problem.shape.groups
     depth, filters = _sizes(problem)
     rows = next((rows for rows in (4, 2) if groups * _ceil(filters, rows) >= MANY_BLOCKS), 1)
-    steps = _ceil(depth, HELD // rows * 32)  # of one warp
+    steps = _ceil(depth, held(problem) // rows * 32)  # of one warp
     depth_warps = 1
-    while n * depth * 4 <= NEAR and 2 * depth_warps <= min(WARPS, steps):
+    while n * depth * problem.number.bytes <= NEAR and 2 * depth_warps <= min(WARPS, steps):
         depth_warps *= 2
     row_warps = min(WARPS // depth_warps, _ceil(filters, rows))
     blocks = groups * _ceil(filters, rows * row_warps)
@@ -77,19 +84,18 @@ def streaming(problem: Problem, device: Device) -> Plan:
 def product_knobs(problem: Problem) -> dict[str, int]:
     """The constants of split.cu beside the shape."""
     depth, filters = _sizes(problem)
-    tile = 32 if problem.shape.n <= 32 else 64
-    blocks = problem.shape.groups * _ceil(filters, TILE_FILTERS) * _ceil(problem.shape.n, tile)
-    return {"TILE_N": tile, "SPLIT": shares(blocks, _ceil(depth, SLICE), "product")}
+    blocks = problem.shape.groups * _ceil(filters, TILE_FILTERS)
+    return {"SPLIT": shares(blocks, _ceil(depth, SLICE), "product")}
 
 
 def multiplying(problem: Problem, device: Device) -> Plan:
     """The plan around split.cu."""
     s, knobs = problem.shape, product_knobs(problem)
     depth, filters = _sizes(problem)
-    tiles = s.groups * _ceil(filters, TILE_FILTERS) * _ceil(s.n, knobs["TILE_N"])
+    tiles = s.groups * _ceil(filters, TILE_FILTERS)
     steps = _ceil(_ceil(depth, SLICE), knobs["SPLIT"]) * knobs["SPLIT"]
-    flops = 2 * tiles * TILE_FILTERS * knobs["TILE_N"] * steps * SLICE
-    words = f"product in tiles of {TILE_FILTERS} filters x {knobs['TILE_N']} images"
+    flops = 2 * tiles * TILE_FILTERS * TILE_IMAGES * steps * SLICE
+    words = f"product in tiles of {TILE_FILTERS} filters x {TILE_IMAGES} images"
     return _in_shares(
         problem, device, "split.cu", "product", knobs, (tiles * knobs["SPLIT"], PRODUCT_THREADS), words, flops
     )
@@ -112,7 +118,7 @@ def _in_shares(
     (blocks, threads) = launch
     if split == 1:
         return Plan(lambda x, w, y: kernel((blocks,), (threads,), (x, w, y)), note=words, flops=flops)
-    parts = device.empty((split, outputs), problem.storage)
+    parts = device.empty((split, outputs), "float32")
 
     def body(x: Any, w: Any, y: Any) -> Any:
         kernel((blocks,), (threads,), (x, w, parts))
@@ -126,20 +132,22 @@ def _in_shares(
 
 
 def by_cublas(problem: Problem, device: Device) -> Plan:
-    """One product for each group, in one call."""
+    """One product for each group, in one call, in any precision."""
     s = problem.shape
     depth, filters = _sizes(problem)
 
     def run(x: Any, w: Any, y: Any) -> None:
         images = x.reshape(s.n, s.groups, depth).transpose(1, 0, 2)
         weights = w.reshape(s.groups, filters, depth).transpose(0, 2, 1)
-        device.matmul(images, weights, y.reshape(s.n, s.groups, filters).transpose(1, 0, 2))
+        out = y.reshape(s.n, s.groups, filters).transpose(1, 0, 2)
+        device.matmul(images, weights, out, problem.precision == "tf32")
 
     return Plan(run, note="product by cuBLAS", flops=s.flops)
 
 
 def fitting(problem: Problem, device: Device) -> Plan:
-    """The plan for this many images, in float32."""
-    if problem.shape.n <= STREAMED:
-        return streaming(problem, device)
-    return (multiplying if problem.shape.n <= MULTIPLIED else by_cublas)(problem, device)
+    """The plan for this many images."""
+    for plan, most in ((streaming, STREAMED), (multiplying, MULTIPLIED)):
+        if problem.shape.n <= most.get(problem.precision, 0):
+            return plan(problem, device)
+    return by_cublas(problem, device)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
-from convbench.algorithms.gemm.chunks import Work, images_at_once, tiles
+from convbench.algorithms.gemm.chunks import images_at_once
 from convbench.algorithms.gemm.im2col import FILTERS_EACH, MOST_COLUMNS, TAPS_EACH, THREADS, pitch_of
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
@@ -43,7 +43,6 @@ ADDITIONS = 64  # of a sum, each of which cuts off up to 2^-23 of it; with 576 i
 # "Numerical behavior of NVIDIA tensor cores", 2021; Khattak & Mikaitis, "Accurate models of NVIDIA tensor cores", 2025.
 ADDED_AT_ONCE = ((90, 16), (80, 8), (0, 4))
 DEPTH_UNIT = 8  # float16 in 16 bytes, which tensor cores' kernels copy at a time
-RATE = 300e12  # multiply-adds/s of a large product of float16 on an H200
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,9 @@ def segments_of(s: ConvShape, capability: int) -> Segments:
     return Segments(count, -(-taps // (count * DEPTH_UNIT)) * DEPTH_UNIT)
 
 
-def chunk_of(s: ConvShape, cut: Segments, cache_bytes: int) -> int:
-    """Images at a time, by chunks.py's model."""
-    k, pixels = s.k // s.groups, s.p * s.q
-
-    def products(images: int) -> list[tuple[int, int]]:
-        each = s.groups * tiles(k, images * pixels)
-        return [(cut.count * each, cut.length), (each, 2 * cut.depth)]
-
-    bytes_each = 4 * pixels * (s.groups * cut.depth + (cut.count + 1) * s.k)
-    return images_at_once(Work(products, RATE, bytes_each, 3 + min(s.groups, cut.count)), s.n, cache_bytes)[0]
+def chunk_of(s: ConvShape, cut: Segments) -> int:
+    """Images at a time: as many as chunks.py gives memory for their halves and sums."""
+    return images_at_once(s.n, 4 * s.p * s.q * (s.groups * cut.depth + (cut.count + 1) * s.k))
 
 
 def split_filters(xp: Any, w: Any, s: ConvShape, cut: Segments) -> tuple[Any, Any]:
@@ -112,7 +104,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     """Chunks of images joined in one matrix: split, two products, combined. Raises Unsupported for 2^30 columns."""
     s = problem.shape
     k, pixels, cut = s.k // s.groups, s.p * s.q, segments_of(s, device.capability)
-    chunk = chunk_of(s, cut, device.cache_bytes)
+    chunk = chunk_of(s, cut)
     columns = chunk * pixels
     if columns >= MOST_COLUMNS:
         raise Unsupported(f"a matrix of {columns} columns: they are counted in 32 bits")
