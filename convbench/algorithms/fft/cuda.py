@@ -2,9 +2,9 @@
 
     V [frequencies, groups, tiles, C'];   M = V U [frequencies, groups, tiles, K / groups];   U = conj(spectra of w)
 
-In float32 the product is a complex one. In tf32 and float16 it is one of halves, whose 10 bits are tf32's too: complex
-numbers a + i b of V are then pairs (a, b), those of U matrices ((a, b), (-b, a)), and M is what it was. fft.split3 does the
-same in three terms along the depth, to float32's accuracy (halves).
+In float32 the product is a complex one. In tf32 and float16 it is one of halves, whose 10 bits are tf32's too, with halves
+for M: complex numbers a + i b of V are then pairs (a, b), those of U matrices ((a, b), (-b, a)). fft.split3 does the same
+in three terms along the depth, with M in float32, to float32's accuracy (halves).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fft.overlap_save import axes_for, words
-from convbench.algorithms.halves import filter_exponents, largest_finder, terms_of_filters, unscales
+from convbench.algorithms.halves import TOP, filter_exponents, largest_finder, terms_of_filters, unscales
 from convbench.algorithms.phased import phases_of, runs
 from convbench.algorithms.unit import axes, ceil_div, filter_pieces
 from convbench.devices.base import Device
@@ -54,7 +54,8 @@ class Work:
         self.phases = self.rows.out_phases * self.columns.out_phases
         self.tiles = shape.n * self.rows.tiles * self.columns.tiles  # "columns" in tiled.cu, of all images
         v_bytes, self.u_bytes = (4 * terms, 8 * terms) if terms else (8, 8)  # of a complex number
-        self.tile_bytes = self.planes * (v_bytes * self.channels + 8 * self.filters)  # spectra on both sides
+        m_bytes = 4 if terms == 1 else 8
+        self.tile_bytes = self.planes * (v_bytes * self.channels + m_bytes * self.filters)  # spectra on both sides
         self.filter_bytes = self.u_bytes * self.planes * self.channels * self.filters
 
     @property
@@ -132,7 +133,8 @@ def kernels(problem: Problem, device: Device, work: Work) -> Plan:
     # V and M as cuBLAS sees them: complex numbers, or their parts side by side.
     depth, width, operand, result = work.channels, work.filters, "complex64", "complex64"
     if work.terms:
-        depth, width, operand, result = 2 * work.terms * depth, 2 * width, "float16", "float32"
+        depth, width, operand = 2 * work.terms * depth, 2 * width, "float16"
+        result = "float16" if work.terms == 1 else "float32"
     before = device.empty((stack * chunk * depth,), operand)
     after = device.empty((stack * chunk * width,), result)
     largest, find_largest = largest_finder(problem, device) if work.terms else (device.empty((0,), "uint32"), None)
@@ -212,11 +214,13 @@ def filter_spectra(xp: Any, w: Any, work: Work) -> Any:
 def filter_spectra_in_halves(xp: Any, w: Any, work: Work) -> tuple[Any, Any]:
     """U [frequencies * groups, terms channels 2, filters 2], float16, and 1 / the scale of each filter [K].
 
-    A filter's spectrum is at most the sum of its taps in a channel: scales are made for that.
+    A filter's spectrum is at most the sum of its taps in a channel: scales are made for that. Where M is in halves, for
+    that of all channels, times V's largest, 2^TOP, so that no sum ends above float16's range.
     """
     groups, channels, filters = work.shape.groups, work.channels, work.filters
-    sums = xp.abs(flat_filters(xp, w, work)).sum(axis=0).reshape(groups, channels, filters).max(axis=1)
-    exponents = filter_exponents(xp, sums / (2 * work.size[0] * work.size[1])).reshape(-1)
+    sums = xp.abs(flat_filters(xp, w, work)).sum(axis=0).reshape(groups, channels, filters)
+    bound, top = (2 * sums.sum(axis=1), 0) if work.terms == 1 else (sums.max(axis=1), TOP)
+    exponents = filter_exponents(xp, bound / (2 * work.size[0] * work.size[1]), top).reshape(-1)
     columns = xp.arange(groups * channels * filters)
     of_column = columns // (channels * filters) * filters + columns % filters
     u = xp.empty((work.frequencies, work.terms, groups * channels * filters, 2, 2), "float16")

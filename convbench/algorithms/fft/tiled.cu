@@ -6,8 +6,8 @@
 //
 // With TERMS the product is one of halves (halves.cuh), real numbers instead of complex ones: V is then, in float16,
 // [f][g][column][TERMS][c][re, im], each window scaled by its image's power of two; U [f][g][TERMS][c][re, im][k][re, im] holds
-// a + i b as ((a, b), (-b, a)), so M is what it is without. What is scaled is undone before y is written. Windows of T, which
-// may then be float16 too.
+// a + i b as ((a, b), (-b, a)), so M is what it is without, but with one term in halves too. What is scaled is undone before y
+// is written. x and y may then be float16.
 //
 // A column is one (image, tile row, tile column), counted through the batch; a chunk has `columns` of them from `first`
 // on. Stride and dilation become phases (unit.py): a channel here is one (c, row phase, column phase) of the input, and
@@ -110,12 +110,16 @@ __device__ __forceinline__ float2& pair_at(float* p) { return *reinterpret_cast<
 
 constexpr int DEPTH = (TERMS ? TERMS : 1) * CHANNELS;  // complex numbers of V for each column
 using Spectrum = Operand<TERMS, float2>::Type;         // one of them
+using Product = Operand<TERMS == 1, float2>::Type;     // one of M
+
+__device__ __forceinline__ float2 complex_of(float2 v) { return v; }
+__device__ __forceinline__ float2 complex_of(Pair v) { return make_float2(from_half(v.bits & 0xffff), from_half(v.bits >> 16)); }
 
 // The frequencies of a place in V or M, as offsets: 0 .. POINTS_H - 1 of its column. The first place's two real columns a
 // and b have 0 .. HALF each, b after a; while they are worked on, b[f] stands for a[-f], and the two real numbers of f = 0,
 // and of HALF, for one complex number.
 struct Frequencies {
-  long long first, step, last, turn;  // elements: to the first frequency; from one to the next; the upper half's start and step
+  long long first, step, last, turn;  // elements: to 0, from one to the next; from 0 to HALF + 1, and on from there
 
   __device__ Frequencies(int group, int place, long long plane) {
     step = GROUPS * plane;
@@ -123,8 +127,6 @@ struct Frequencies {
     last = (place ? HALF + 1 : 2 * HALF) * step;
     turn = place ? step : -step;
   }
-  __device__ __forceinline__ long long of(int f) const { return f * step; }
-  __device__ __forceinline__ long long upper(int f) const { return last + (f - HALF - 1) * turn; }
 };
 
 // The items of this block: `size` of one group, fewer than ITEMS in the last; `first` of them before it.
@@ -236,18 +238,25 @@ forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum*
   const long long plane = (long long)columns * DEPTH;
   const Frequencies at(share.group, place, plane);
   Spectrum* to = spectra + at.first + (long long)(item / CHANNELS) * DEPTH + item % CHANNELS;
-  const auto put = [&](long long offset, float2 value) { put_terms<TERMS, float2>(to + offset, CHANNELS, value); };
-#pragma unroll
-  for (int f = 0; f < POINTS_H; ++f) {
-    const bool two = place == 0 && f % HALF == 0;
-    if (two) put(at.of(HALF + 1 + f), make_float2(2 * v[f].y, 0));
-    put(f > HALF ? at.upper(f) : at.of(f), two ? make_float2(2 * v[f].x, 0) : v[f]);
+  const auto put = [](Spectrum* to, float2 value) { put_terms<TERMS, float2>(to, CHANNELS, value); };
+  if (place == 0) {
+    put(to + (HALF + 1) * at.step, make_float2(2 * v[0].y, 0));
+    put(to + (2 * HALF + 1) * at.step, make_float2(2 * v[HALF].y, 0));
+    v[0] = make_float2(2 * v[0].x, 0);
+    v[HALF] = make_float2(2 * v[HALF].x, 0);
   }
+  Spectrum* upper = to + at.last;
+#pragma unroll
+  for (int f = 0; f <= HALF; ++f, to += at.step) put(to, v[f]);
+#pragma unroll
+  for (int f = HALF + 1; f < POINTS_H; ++f, upper += at.turn) put(upper, v[f]);
 }
 
 // Outputs of a tile at most, along each axis.
 constexpr int HEIGHT = TILE_H * OUT_PHASES_H < P ? TILE_H : (P + OUT_PHASES_H - 1) / OUT_PHASES_H;
 constexpr int WIDTH = TILE_W * OUT_PHASES_W < Q ? TILE_W : (Q + OUT_PHASES_W - 1) / OUT_PHASES_W;
+
+constexpr bool WHOLE = TILES == 1 && OUT_PHASES_H * OUT_PHASES_W == 1;  // a tile is an image's plane of y
 
 // Where an item's outputs begin in y, how many rows and columns of them there are, and what undoes its scales.
 struct Tile {
@@ -267,8 +276,8 @@ __device__ __forceinline__ Tile tile_of(int group, int item, long long first, in
           min(TILE_W, (Q - q + OUT_PHASES_W - 1) / OUT_PHASES_W), factor};
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-inverse(const float2* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
+extern "C" __global__ void __launch_bounds__(THREADS, LARGER < 32 ? 8 : TERMS == 1 ? 4 : 6)
+inverse(const Product* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
         T* __restrict__ y, long long first, int columns, int phase) {
   const Share share(columns, FILTERS);
   __shared__ Tile tiles[ITEMS];
@@ -278,10 +287,13 @@ inverse(const float2* __restrict__ products, const unsigned* __restrict__ larges
     const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
     if (place < PLACES && mine < share.size) {
       const Frequencies at(share.group, place, (long long)columns * FILTERS);
-      const float2* from = products + at.first + share.first + mine;
+      const Product* from = products + at.first + share.first + mine;
       float2 v[POINTS_H];
+      const Product *lower = from, *upper = from + at.last;
 #pragma unroll
-      for (int f = 0; f < POINTS_H; ++f) v[f] = from[f > HALF ? at.upper(f) : at.of(f)];
+      for (int f = 0; f <= HALF; ++f, lower += at.step) v[f] = complex_of(*lower);
+#pragma unroll
+      for (int f = HALF + 1; f < POINTS_H; ++f, upper += at.turn) v[f] = complex_of(*upper);
       if (place == 0) {
 #pragma unroll
         for (int f = 1; f < HALF; ++f) {
@@ -289,8 +301,8 @@ inverse(const float2* __restrict__ products, const unsigned* __restrict__ larges
           v[f] = both.a;
           v[POINTS_H - f] = both.b;
         }
-        v[0].y = from[at.of(HALF + 1)].x;
-        v[HALF].y = from[at.of(2 * HALF + 1)].x;
+        v[0].y = complex_of(*lower).x;
+        v[HALF].y = complex_of(lower[HALF * at.step]).x;
       }
       transform<false>(v);
 #pragma unroll
@@ -321,12 +333,30 @@ inverse(const float2* __restrict__ products, const unsigned* __restrict__ larges
   }
   __syncthreads();  // tiles are complete
 
-  // In the order of y: neighbouring threads write neighbours, across rows and tiles too.
+  if constexpr (WHOLE) {
+    // Outputs of the block's items are neighbours in y: threads write them in that order, whatever rows and items they are of.
+    constexpr int STEP_J = THREADS % WIDTH, STEP_I = THREADS / WIDTH % HEIGHT, STEP_ITEM = THREADS / (WIDTH * HEIGHT);
+    int j = threadIdx.x % WIDTH, i = threadIdx.x / WIDTH % HEIGHT, mine = threadIdx.x / (WIDTH * HEIGHT);
 #pragma unroll 4
-  for (int at = threadIdx.x; at < share.size * HEIGHT * WIDTH; at += THREADS) {
-    const int mine = at / (HEIGHT * WIDTH), i = at / WIDTH % HEIGHT, j = at % WIDTH;
-    const Tile& tile = tiles[mine];
-    if (i >= tile.rows || j >= tile.columns) continue;
-    y[tile.start + i * (OUT_PHASES_H * Q) + j * OUT_PHASES_W] = converted(points[mine][i * ROW + j] * tile.factor);
+    while (mine < share.size) {
+      const Tile& tile = tiles[mine];
+      y[tile.start + i * WIDTH + j] = converted(points[mine][i * ROW + j] * tile.factor);
+      j += STEP_J;
+      i += STEP_I + (j >= WIDTH);
+      j -= j >= WIDTH ? WIDTH : 0;
+      mine += STEP_ITEM + (i >= HEIGHT);
+      i -= i >= HEIGHT ? HEIGHT : 0;
+    }
+  } else {
+    // A row of a tile after another, by as many lanes as it has numbers, or some more.
+    constexpr int ROW_LANES = WIDTH > 16 ? 32 : WIDTH > 8 ? 16 : 8;
+    const int j = threadIdx.x % ROW_LANES;
+    for (int mine = threadIdx.x / ROW_LANES; mine < share.size; mine += THREADS / ROW_LANES) {
+      const Tile tile = tiles[mine];
+      if (j >= tile.columns) continue;
+      T* to = y + tile.start + j * OUT_PHASES_W;
+#pragma unroll 4
+      for (int i = 0; i < tile.rows; ++i) to[i * (OUT_PHASES_H * Q)] = converted(points[mine][i * ROW + j] * tile.factor);
+    }
   }
 }

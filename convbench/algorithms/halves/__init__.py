@@ -21,7 +21,7 @@ from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 TOP = 15  # the largest number is brought below 2^15; float16 ends at 2^16
-THREADS, PART_BYTES = 256, 256 * 8 * 16  # of a block of largest.cu
+THREADS, PART_BYTES = 256, 256 * 4 * 16  # of a block of largest.cu
 TERMS = 3  # along the depth, for float32's accuracy; 1 keeps the high parts alone
 
 
@@ -45,9 +45,9 @@ def largest_finder(problem: Problem, device: Device) -> tuple[Any, Callable[[Any
     return largest, find
 
 
-def filter_exponents(xp: Any, largest: Any) -> Any:
-    """The powers of two that bring filters with these largest numbers below 2^TOP; 2^-exponent is a float32 too."""
-    return xp.clip(TOP - xp.frexp(largest)[1], -126, 126)
+def filter_exponents(xp: Any, largest: Any, top: int = TOP) -> Any:
+    """The powers of two that bring filters with these largest numbers below 2^top; 2^-exponent is a float32 too."""
+    return xp.clip(top - xp.frexp(largest)[1], -126, 126)
 
 
 def unscales(xp: Any, exponents: Any) -> Any:

@@ -21,7 +21,7 @@ __device__ __forceinline__ float unscale_of(unsigned largest) {
   return __uint_as_float((254u - scale_exponent<HEADROOM>(largest)) << 23);
 }
 
-struct __align__(4) Pair { unsigned short x, y; };  // of halves
+struct Pair { unsigned bits; };  // of halves, x in the lower ones
 
 // v = high + low to 22 bits where |v| >= 2^-2, as low then is no smaller than float16 can tell; to 2^-25 below.
 template <class Half> struct Halves { Half high, low; };
@@ -31,7 +31,7 @@ __device__ __forceinline__ Halves<unsigned short> halves_of(float v) {
 }
 __device__ __forceinline__ Halves<Pair> halves_of(float2 v) {
   const Halves<unsigned short> x = halves_of(v.x), y = halves_of(v.y);
-  return {{x.high, y.high}, {x.low, y.low}};
+  return {{x.high | unsigned(y.high) << 16}, {x.low | unsigned(y.low) << 16}};
 }
 
 // What an operand of the product is made of: numbers as they are, or halves where it has terms.

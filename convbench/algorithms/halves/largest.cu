@@ -4,7 +4,7 @@
 // NaN are the largest.
 #include "../../devices/ptx.cuh"
 
-constexpr int THREADS = 256, UNIT = 16 / sizeof(T), UNITS = 8;  // a thread reads so many units of 16 bytes
+constexpr int THREADS = 256, UNIT = 16 / sizeof(T), UNITS = 4;  // a thread reads so many units of 16 bytes
 constexpr int PART = THREADS * UNITS * UNIT;                    // of an image, for a block
 
 __device__ __forceinline__ unsigned magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }
