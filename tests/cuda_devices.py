@@ -154,6 +154,7 @@ class RecordedModule:
 
     file: str
     source: str
+    own_instructions: bool = False
     kernels: dict[str, RecordedKernel] = field(default_factory=dict)
 
     def get_function(self, name: str) -> RecordedKernel:
@@ -170,6 +171,6 @@ class Recorder(ArrayDevice):
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
         return np.empty(shape, precision)
 
-    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
-        self.modules.append(RecordedModule(source.name, cuda_source(source, problem, **knobs)))
+    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
+        self.modules.append(RecordedModule(source.name, cuda_source(source, problem, **knobs), own_instructions))
         return self.modules[-1]

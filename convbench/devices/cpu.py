@@ -219,7 +219,7 @@ class Cpu:
             spectra.nbytes,
         )
 
-    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
         """A CPU runs no CUDA."""
         raise NoDevice(f"{source.name} is CUDA source and this device is the CPU; use --device cuda")
 

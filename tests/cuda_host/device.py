@@ -46,7 +46,7 @@ class HostDevice(ArrayDevice):
         array.reshape(-1).view(np.uint8)[...] = 0xFF
         return array
 
-    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
         key = self.edit(cuda_source(source, problem, **knobs)), self.racecheck, SHARED_MEMORY[self.capability]
         if key not in _modules:
             _modules[key] = HostModule(*key)
