@@ -37,15 +37,17 @@ TILES = (
     Tile(128, 32, ROW, 32, 32, 0.6, 3),  # fully connected layers: an image is a pixel
     Tile(32, 32, ROW, 16, 16, 0.4, 3),
 )
-# By warpgroups of 64 filters x all pixels, cut into their 4 warps; likewise, but the speeds are guesses.
+# By warpgroups of 64 filters x all pixels, cut into their 4 warps. Shared memory bounds them: filters are read once for 64
+# pixels' worth of products, so small tiles are slow.
 HOPPER = 90
 WARPGROUP_TILES = (
     Tile(128, 256, ROW, 16, 256, 1.0, 1),
     Tile(192, 192, ROW, 16, 192, 1.0, 1),
-    Tile(128, 128, ROW, 16, 128, 0.8, 1),
-    Tile(64, 256, ROW, 16, 256, 0.8, 1),
-    Tile(64, 128, ROW, 16, 128, 0.7, 2),
-    Tile(64, 64, ROW, 16, 64, 0.5, 3),
+    Tile(128, 192, ROW, 16, 192, 0.9, 1),
+    Tile(128, 128, ROW, 16, 128, 0.78, 1),
+    Tile(64, 256, ROW, 16, 256, 0.74, 1),
+    Tile(64, 128, ROW, 16, 128, 0.74, 2),
+    Tile(64, 64, ROW, 16, 64, 0.6, 3),
 )
 # Multiply-adds of chunks (4 floats or 8 halves), in which depth is counted here, while 4 bytes of a part are written or
 # read: about 40e12 beside 4.3e12 bytes a second.
@@ -143,7 +145,8 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
         raise Unsupported("x with its channels last has 2^31 pieces of 16 bytes or more: indices would not fit 32 bits")
     k, outputs, depth_chunks = s.k // s.groups, prod(s.y_shape), copy.depth // chunk
     room = SHARED_MEMORY.get(device.capability, LEAST_SHARED_MEMORY)
-    by_warpgroups = device.capability == HOPPER
+    # A fully connected layer has few pixels, and nothing they share: there warps were faster at every batch.
+    by_warpgroups = device.capability == HOPPER and not s.is_matrix_product
     kernel, stages, tiles = ("implicit_tensor.cu", WARP_STAGES, TILES)
     if by_warpgroups:
         kernel, stages, tiles = "implicit_warpgroup.cu", WARPGROUP_STAGES, WARPGROUP_TILES

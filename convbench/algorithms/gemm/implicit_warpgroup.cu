@@ -8,7 +8,7 @@ constexpr int WARPGROUP = 128, THREADS = WARPGROUP * (TILE_K / 64);
 #include "staged.cuh"
 
 constexpr int PITCH = TILE_P + 8;  // floats from a filter's sums to the next one's: those of a warp's store fall in all banks
-constexpr int LANES = TILE_P < THREADS ? TILE_P : THREADS;  // threads that write neighbouring pixels
+constexpr int LANES = TILE_P % 128 ? 64 : 128;  // threads that write neighbouring pixels
 
 static_assert(TILE_K % 64 == 0 && STAGES > 2, "whole warpgroups; a buffer to fill, one to read, one to have been read");
 static_assert(TILE_P % LANES == 0 && THREADS % LANES == 0, "every thread writes equally much");
