@@ -1,4 +1,4 @@
-"""Around CuPy: events and a kernel that spins, a hook into its memory pool, and machine code that it does not compile."""
+"""Around CuPy: events and a kernel that spins, a hook into its memory pool, and code that it does not compile."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def counting_hook(base: Any, live: LiveBytes) -> Any:
 def compiled(source: str, architecture: str, options: Sequence[str]) -> Path:
     """The file of `source`'s machine code for an architecture that CuPy would not choose, by NVRTC; made once.
 
-    It lies among CuPy's own, and is renamed into place, so that others see all of it or nothing. Raises RuntimeError with
-    what the compiler says.
+    It lies among CuPy's own, and is renamed into place, so that others see all of it or nothing. Raises RuntimeError
+    with what the compiler says.
     """
     from cupy_backends.cuda.libs import nvrtc
 

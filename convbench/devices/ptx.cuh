@@ -175,19 +175,19 @@ __device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* row)
 // What this thread has written to shared memory (by copy_async_... too, once waited for) is there for the products of the block
 // after the next barrier.
 __device__ __forceinline__ void publish_to_products() {
-#ifdef __CUDA_ARCH__
-#if CONVBENCH_HOPPER
+#ifndef __CUDA_ARCH__
+  cuda_host::publish_to_products();
+#elif CONVBENCH_HOPPER
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-#endif
 #endif
 }
 
 // Stands before a warpgroup's first product, and wherever its threads have touched the sums themselves.
 __device__ __forceinline__ void begin_products() {
-#ifdef __CUDA_ARCH__
-#if CONVBENCH_HOPPER
+#ifndef __CUDA_ARCH__
+  cuda_host::begin_products();
+#elif CONVBENCH_HOPPER
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
-#endif
 #endif
 }
 

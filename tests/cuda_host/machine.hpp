@@ -55,6 +55,7 @@ struct Fiber {
   unsigned products;
   float* sums;  // of the products that are under way, or null
   int columns;
+  bool may_multiply, unpublished;  // since begin_products; copies that products do not see yet
 };
 
 // An array argument: its bytes, and the mapped pages around it.
@@ -78,6 +79,7 @@ struct Machine {
   void** arguments;
   char *dynamic, *static_begin, *static_end;
   unsigned dynamic_bytes, threads, alive, block, seed, random;
+  bool unpublished;  // of any thread, at the last barrier
   Region* regions;
   unsigned region_count;
   bool failed;

@@ -1,7 +1,8 @@
 // Products of a warpgroup (wgmma): each thread computes its own sums, as late as the kernel's waits allow.
 //
 // From the first product to the wait that leaves none of them, the sums are NaN; operands are read when a wait covers their
-// group. So sums that are used too early show, and buffers that are filled again too early.
+// group. So sums that are used too early show, and buffers that are filled again too early. A thread must have begun, and
+// copies must have been published before the last barrier.
 #pragma once
 #include "machine.hpp"
 #include "numbers.hpp"
@@ -17,6 +18,10 @@ void begin_product(float* d, int columns, const void* a, const void* b, int chun
                    CUDA_HOST_THREAD_VALUES);
   if (!is_shared(a, 64 * 128) || !is_shared(b, columns * 128))
     CUDA_HOST_FAIL("operands of wgmma outside shared memory at @%lx@ in " CUDA_HOST_THREAD, place, CUDA_HOST_THREAD_VALUES);
+  if (!fiber.may_multiply)
+    CUDA_HOST_FAIL("wgmma without begin_products() at @%lx@ in " CUDA_HOST_THREAD, place, CUDA_HOST_THREAD_VALUES);
+  if (machine.unpublished)
+    CUDA_HOST_FAIL("wgmma of copies that were not published at @%lx@ in " CUDA_HOST_THREAD, place, CUDA_HOST_THREAD_VALUES);
   Warpgroup& mine = machine.arena.warpgroups[fiber.number];
   if (!fiber.sums) {
     fiber.sums = d;
@@ -80,6 +85,7 @@ void wait_for_products(int left) {
   if (kept || !fiber.sums) return;
   memcpy(fiber.sums, mine.sums, fiber.columns / 2 * sizeof(float));
   fiber.sums = nullptr;
+  fiber.may_multiply = false;
 }
 
 }  // namespace cuda_host

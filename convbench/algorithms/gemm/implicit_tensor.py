@@ -37,8 +37,8 @@ TILES = (
     Tile(128, 32, ROW, 32, 32, 0.6, 3),  # fully connected layers: an image is a pixel
     Tile(32, 32, ROW, 16, 16, 0.4, 3),
 )
-# By warpgroups of 64 filters x all pixels, cut into their 4 warps. Shared memory bounds them: filters are read once for 64
-# pixels' worth of products, so small tiles are slow.
+# By warpgroups of 64 filters x all pixels, cut into their 4 warps. Shared memory bounds them: each warpgroup reads all
+# pixels, so small tiles are slow.
 HOPPER = 90
 WARPGROUP_TILES = (
     Tile(128, 256, ROW, 16, 256, 1.0, 1),
