@@ -171,6 +171,10 @@ class Recorder(ArrayDevice):
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
         return np.empty(shape, precision)
 
-    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
-        self.modules.append(RecordedModule(source.name, cuda_source(source, problem, **knobs), own_instructions))
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        self.modules.append(RecordedModule(source.name, cuda_source(source, problem, **knobs)))
+        return self.modules[-1]
+
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        self.load(source, problem, **knobs).own_instructions = True
         return self.modules[-1]

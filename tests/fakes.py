@@ -102,8 +102,10 @@ class FakeDevice:
             lambda count: spectra[:count], lambda count: np.fft.irfft2(spectra[:count], size), spectra.nbytes
         )
 
-    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         raise NoDevice("a scripted clock compiles nothing")
+
+    load_own = load
 
     def warnings(self) -> Iterable[str]:
         return ()

@@ -120,11 +120,12 @@ class Device(Protocol):
         """Their inverses, from spectra of that shape to images [count, *size]."""
         ...
 
-    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
-        """The compiled CUDA module of a `.cu` file for this problem (raises NoDevice on a CPU).
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        """The compiled CUDA module of a `.cu` file for this problem (raises NoDevice on a CPU)."""
+        ...
 
-        own_instructions: with those that no other GPU generation has (sm_90a on sm_90).
-        """
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        """The same with instructions that only this GPU's generation has: compiled for sm_90a on sm_90."""
         ...
 
     def warnings(self) -> Iterable[str]:

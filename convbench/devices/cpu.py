@@ -219,9 +219,11 @@ class Cpu:
             spectra.nbytes,
         )
 
-    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """A CPU runs no CUDA."""
         raise NoDevice(f"{source.name} is CUDA source and this device is the CPU; use --device cuda")
+
+    load_own = load
 
     def warnings(self) -> Iterator[str]:
         """Frequency governor, threads that share cores, other processes."""

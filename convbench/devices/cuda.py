@@ -200,15 +200,14 @@ class Cuda:
 
         return irfft2(self.xp, cufft, counts, size, precision)
 
-    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
-        """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result.
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result."""
+        return self.xp.RawModule(code=cuda_source(source, problem, **knobs), options=OPTIONS, backend="nvrtc")
 
-        own_instructions: compiled for sm_90a, say, which CuPy does not; see cupy_parts.compiled.
-        """
-        text = cuda_source(source, problem, **knobs)
-        if own_instructions:
-            return self.xp.RawModule(path=str(compiled(text, f"sm_{self.capability}a", OPTIONS)))
-        return self.xp.RawModule(code=text, options=OPTIONS, backend="nvrtc")
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        """The same for sm_90a, say, which CuPy does not compile for."""
+        path = compiled(cuda_source(source, problem, **knobs), f"sm_{self.capability}a", OPTIONS)
+        return self.xp.RawModule(path=str(path))
 
     def joules(self, call: Call) -> float | None:
         """The growth of NVML's counter over JOULE_SECONDS of calls, where there is one."""

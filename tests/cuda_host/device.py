@@ -46,11 +46,14 @@ class HostDevice(ArrayDevice):
         array.reshape(-1).view(np.uint8)[...] = 0xFF
         return array
 
-    def load(self, source: Path, problem: Problem, *, own_instructions: bool = False, **knobs: Knob) -> Any:
+    def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         key = self.edit(cuda_source(source, problem, **knobs)), self.racecheck, SHARED_MEMORY[self.capability]
         if key not in _modules:
             _modules[key] = HostModule(*key)
         return LoadedModule(self, _modules[key])
+
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        return self.load(source, problem, **knobs)
 
 
 class LoadedModule:

@@ -9,6 +9,7 @@ out. Chunks of 16 bytes are gathered from there; offsets_and_sources says in whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product as pairs
 from math import prod
@@ -147,19 +148,23 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     room = SHARED_MEMORY.get(device.capability, LEAST_SHARED_MEMORY)
     # A fully connected layer has few pixels, and nothing they share: there warps were faster at every batch.
     by_warpgroups = device.capability == HOPPER and not s.is_matrix_product
-    kernel, stages, tiles = ("implicit_tensor.cu", WARP_STAGES, TILES)
-    if by_warpgroups:
-        kernel, stages, tiles = "implicit_warpgroup.cu", WARPGROUP_STAGES, WARPGROUP_TILES
-    tiles = tuple(tile for tile in tiles if shared_memory(tile, stages) <= room)
+    stages = WARPGROUP_STAGES if by_warpgroups else WARP_STAGES
+    known: Sequence[Tile] = WARPGROUP_TILES if by_warpgroups else TILES
+    tiles = [tile for tile in known if shared_memory(tile, stages) <= room]
     tiling = best_tiling(tiles, s.groups, k, s.n * s.p * s.q, depth_chunks, SUM_COST)
     tile, split = tiling.tile, tiling.shares
-    warp = {} if by_warpgroups else {"WARP_K": tile.worker_filters, "WARP_P": tile.worker_pixels}
-    module = device.load(
-        Path(__file__).with_name(kernel), problem, own_instructions=by_warpgroups, STAGED_H=copy.size[0],
-        STAGED_W=copy.size[1], STAGED_C=copy.channels, PHASES_H=copy.phases[0], PHASES_W=copy.phases[1],
-        STEP_H=copy.step[0], STEP_W=copy.step[1], DEPTH_CHUNKS=depth_chunks, DEPTH_STEPS=tiling.depth // ROW,
-        STAGES=stages, SPLIT=split, TILE_K=tile.filters, TILE_P=tile.pixels, RESIDENT=tile.resident, **warp,
-    )  # fmt: skip
+    knobs = {
+        "STAGED_H": copy.size[0], "STAGED_W": copy.size[1], "STAGED_C": copy.channels, "PHASES_H": copy.phases[0],
+        "PHASES_W": copy.phases[1], "STEP_H": copy.step[0], "STEP_W": copy.step[1], "DEPTH_CHUNKS": depth_chunks,
+        "DEPTH_STEPS": tiling.depth // ROW, "STAGES": stages, "SPLIT": split, "TILE_K": tile.filters,
+        "TILE_P": tile.pixels, "RESIDENT": tile.resident,
+    }  # fmt: skip
+    here = Path(__file__)
+    if by_warpgroups:
+        module = device.load_own(here.with_name("implicit_warpgroup.cu"), problem, **knobs)
+    else:
+        warp = {"WARP_K": tile.worker_filters, "WARP_P": tile.worker_pixels}
+        module = device.load(here.with_suffix(".cu"), problem, **knobs, **warp)
     layout, product, add_parts = (module.get_function(name) for name in ("layout", "product", "add_parts"))
     shared = product.max_dynamic_shared_size_bytes = shared_memory(tile, stages)
     table, sources = offsets_and_sources(s, copy, chunk, tiling.depth)
