@@ -152,23 +152,34 @@ extern "C" __global__ void all(float* y, const float4* x) {
   multiply_tf32(d, a, b);
   load_matrices<false>(a, s + 32);
   multiply_half(d, a, b);
-  float sums[32] = {};
-  begin_products();
-  publish_to_products();
-  begin_product<float, 64>(sums, reinterpret_cast<int4*>(s), reinterpret_cast<int4*>(s), 2);
-  begin_product<unsigned short, 64>(sums, reinterpret_cast<int4*>(s), reinterpret_cast<int4*>(s), 0);
-  commit_products();
-  wait_for_products<0>();
-  y[32 + threadIdx.x] = sums[3];
   y[threadIdx.x] = d[0] + d[1] + d[2] + d[3] + from_half(to_half(s[3].x));
 }
 """
 
 
-@pytest.mark.parametrize(("arch", "own_instructions"), [*((arch, False) for arch in SHARED_MEMORY), (90, True)])
-def test_the_wrappers_of_ptx_compile(arch: int, own_instructions: bool, tmp_path: Path) -> None:
-    (tmp_path / "ptx.cuh").write_text((FOLDER.parent / "devices" / "ptx.cuh").read_text())
-    (tmp_path / "k.cu").write_text(WRAPPERS)
+OF_WARPGROUPS = """#include "warpgroup.cuh"
+extern "C" __global__ void all(float* y) {
+  __shared__ __align__(1024) int4 s[1024];
+  float sums[32] = {};
+  begin_products();
+  publish_to_products();
+  begin_product<float, 64>(sums, s, s + 512, 2);
+  begin_product<unsigned short, 64>(sums, s, s + 512, 0);
+  commit_products();
+  wait_for_products<0>();
+  y[threadIdx.x] = sums[3];
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "arch", "own_instructions"),
+    [*((WRAPPERS, arch, False) for arch in SHARED_MEMORY), (WRAPPERS, 90, True), (OF_WARPGROUPS, 90, True)],
+)
+def test_the_wrappers_of_assembly_compile(text: str, arch: int, own_instructions: bool, tmp_path: Path) -> None:
+    for name in ("ptx.cuh", "warpgroup.cuh"):
+        (tmp_path / name).write_text((FOLDER.parent / "devices" / name).read_text())
+    (tmp_path / "k.cu").write_text(text)
     source = cuda_source(tmp_path / "k.cu", Problem(parse_shape(ODD[0])))
     assert "spill" in compile_log(source, arch, own_instructions)
 

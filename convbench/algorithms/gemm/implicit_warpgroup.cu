@@ -5,6 +5,7 @@
 // waited for, so copies are STAGES - 2 steps ahead: a buffer is filled again when the products two steps back are done.
 // At the end the sums go through shared memory, so that neighbouring threads write neighbouring pixels of one filter.
 constexpr int WARPGROUP = 128, THREADS = WARPGROUP * (TILE_K / 64);
+#include "../../devices/warpgroup.cuh"
 #include "staged.cuh"
 
 constexpr int PITCH = TILE_P + 8;  // floats from a filter's sums to the next one's: those of a warp's store fall in all banks
