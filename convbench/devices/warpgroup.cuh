@@ -1,6 +1,6 @@
 // Hopper's own: warpgroups, four warps in a row, whose tensor cores multiply matrices where they lie in shared memory. Only
-// in code compiled for sm_90a (Device.load_own); beside ptx.cuh the one place where assembly stands. Operands are rows of 128 bytes from an address that is a multiple of 1024,
-// chunk c (16 bytes) of row r at c ^ r % 8.
+// in code compiled for sm_90a (Device.load_own); beside ptx.cuh the one place where assembly stands. Operands are rows of
+// 128 bytes from an address that is a multiple of 1024, chunk c (16 bytes) of row r at c ^ r % 8.
 #pragma once
 #include "ptx.cuh"
 
@@ -10,7 +10,7 @@
 #define CONVBENCH_HOPPER 0
 #endif
 
-// What this thread has written to shared memory (by copy_async_... too, once waited for) is there for the products of the block
+// What this thread has written to shared memory (by copy_async_... too, once waited for) is there for the block's products
 // after the next barrier.
 __device__ __forceinline__ void publish_to_products() {
 #ifndef __CUDA_ARCH__
@@ -38,7 +38,7 @@ __device__ __forceinline__ void commit_products() {
 #endif
 }
 
-// Waits until at most LEFT groups are under way: of the others, operands may be overwritten. Sums may be read when none is.
+// Waits until at most LEFT groups are under way: operands of the others may be overwritten. Sums may be read when none is.
 template <int LEFT>
 __device__ __forceinline__ void wait_for_products() {
 #ifndef __CUDA_ARCH__
@@ -77,8 +77,8 @@ __device__ __forceinline__ unsigned long long described(const int4* rows, int ch
   }
 #endif
 
-// d[64 x COLUMNS] += a[64 x 2 chunks] b[COLUMNS x 2 chunks]^T by a warpgroup, halves or tf32, from the chunks `chunk` and the
-// next of each row. With warp w of the warpgroup and lane = 4 g + t a thread holds, for each 8 columns, in d[4 j ..]
+// d[64 x COLUMNS] += a[64 x 2 chunks] b[COLUMNS x 2 chunks]^T by a warpgroup, halves or tf32, from `chunk` and the next
+// of each row. With warp w of the warpgroup and lane = 4 g + t a thread holds, for each 8 columns, in d[4 j ..]
 //   row 16 w + g, columns 8 j + 2 t and the next;  row 16 w + g + 8, the same columns.
 template <class T, int COLUMNS>
 __device__ __forceinline__ void begin_product(float (&d)[COLUMNS / 2], const int4* a, const int4* b, int chunk) {
