@@ -185,4 +185,4 @@ def test_phases_and_work_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spent == {"largest": 1, "split": 2, "product": 2, "combine": 2}
     depth = split3.segments_of(SMALL, 90).depth
     assert plan.flops == 6 * 4 * 6 * SMALL.p * SMALL.q * depth
-    assert plan.workspace == 2 * 2 * depth * 48 * 2 + 2 * 6 * 48 * 4 + 4 * 8 * 4  # 2 x 20 pixels in rows of 48
+    assert plan.workspace == 2 * 2 * depth * 48 * 2 + 2 * 6 * 48 * 4 + 4 * 4  # 2 x 20 pixels in rows of 48

@@ -127,10 +127,12 @@ def deleted(pattern: str, number: int) -> Edit:
 
 
 def edited(source: str, file: str, edit: Edit) -> str:
-    """A whole source (cuda_source) with the lines of one of its files edited."""
+    """A whole source (cuda_source) with the lines of one of its files edited; as it is where it has none of them."""
     parts = re.split(r"^(?=#line \d+ \")", source, flags=re.M)
     name = file.rpartition("/")[2]
     mine = [i for i, part in enumerate(parts) if re.match(rf'#line \d+ "{re.escape(name)}"', part)]
+    if not mine:
+        return source
     mark = "\n// the next part\n"  # keeps the file's parts apart: an edit must stay within one
     text = edit(mark.join(parts[i] for i in mine))
     for i, part in zip(mine, text.split(mark), strict=True):
