@@ -5,8 +5,8 @@
 //   inverse   y = the first TILE_H x TILE_W points of M's inverse transform, which has no factor of its own
 //
 // With TERMS the product is one of halves (halves.cuh), real numbers instead of complex ones: V is then, in float16,
-// [f][g][column][TERMS][c][re, im], each window scaled by its image's power of two. U [f][g][TERMS][c][re, im][k][re, im]
-// holds a + i b as ((a, b), (-b, a)), so M is what it is without, but with one term in halves too. What is scaled is
+// [f][g][column][TERMS][c][re, im], each window scaled by its image's power of two; U [f][g][TERMS][c][..][k][re, im]
+// holds a + i b of k as ((a, b), (-b, a)), so M is what it is without, but with one term in halves too. What is scaled is
 // undone before y is written. x and y may then be float16.
 //
 // A column is one (image, tile row, tile column), counted through the batch; a chunk has `columns` of them from `first`
