@@ -1,4 +1,4 @@
-"""fft on CUDA without a GPU: cuFFT's plans by a fake one; sizes, chunks, frequencies and filters of fft.tiled."""
+"""fft on CUDA without a GPU: cuFFT's plans by a fake one; sizes, chunks, frequencies and filters of the tiles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from cuda_devices import ODD, ArrayDevice, FakeCufft, Recorder
 from cuda_host.device import HostDevice
 
-from convbench.algorithms.fft import full, tiled
-from convbench.algorithms.fft.tiled import Work, filter_spectra, frequencies
+from convbench.algorithms.base import Unsupported
+from convbench.algorithms.fft import cuda, full, tiled
+from convbench.algorithms.fft.cuda import SIZES, Work, filter_spectra, filter_spectra_in_halves, frequencies
+from convbench.algorithms.halves import TERMS
 from convbench.devices import cufft
 from convbench.devices.cuda import Cuda
 from convbench.problem import PRECISIONS, Problem
@@ -26,6 +28,7 @@ MORE = (
 )
 CONV2 = "c96h27w27k256r5s5p2g2"
 CONV3 = "c256h13w13k384r3s3p1"
+KINDS = [("float32", 0), ("float32", TERMS), ("tf32", 1), ("float16", 1)]  # precisions, and terms of a product
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -92,29 +95,36 @@ def test_transforms_are_those_of_numpy(size: tuple[int, int], precision: str) ->
 
 
 @pytest.mark.usefixtures("host_compiler")
-@pytest.mark.parametrize("gauss", [False, True])
+@pytest.mark.parametrize(("precision", "terms"), KINDS)
 @pytest.mark.parametrize("size", [(8, 32), (16, 8), (16, 32), (32, 16)])
-def test_sides_of_any_two_sizes_in_chunks(size: tuple[int, int], gauss: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Problem(parse_shape("n3c4h37w31k6r3s4u2x1p1x2d1x2g2"))
-    work = Work(problem.shape, size, gauss)
-    monkeypatch.setattr(tiled, "MOST_BYTES", work.tile_bytes * (work.tiles - 1) // 2)
-    device: Any = HostDevice(cache_bytes=1)
-    plan = tiled.kernels(problem, device, work)
+def test_sides_of_any_two_sizes_in_chunks(
+    size: tuple[int, int], precision: str, terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = Problem(parse_shape("n3c4h37w31k6r3s4u2x1p1x2d1x2g2"), precision)
+    work = Work(problem.shape, size, terms)
+    monkeypatch.setattr(cuda, "MOST_BYTES", work.tile_bytes * (work.tiles - 1) // 2)
+    device: Any = HostDevice()
+    plan = cuda.kernels(problem, device, work)
     assert "tiles at a time" in plan.note
     x, w = problem.operands(1)
-    y = np.full(problem.shape.y_shape, np.nan, np.float32)
+    y = np.full(problem.shape.y_shape, np.nan, problem.storage)
     plan.run(x, plan.prepare(w), y)
-    assert device.launches == 2 * work.phases * -(-work.tiles // work.chunk(1))
-    assert judge(y, truth(x, w, problem.shape)).error < 4e-7  # half the digits a direct sum loses, and far from 1e-5
+    assert device.launches == 2 * work.phases * -(-work.tiles // work.chunk) + (terms > 0)
+    # float32: half the digits a direct sum loses, and far from 1e-5
+    assert judge(y, truth(x, w, problem.shape)).error < (4e-7 if precision == "float32" else 7e-4)
 
 
-def test_gauss_is_taken_where_products_outweigh_the_third_plane() -> None:
-    works = [Work(parse_shape(f"n128{CONV3}"), (16, 16), gauss) for gauss in (False, True)]
-    assert works[1].product_flops * 4 == works[0].product_flops * 3
-    assert works[1].tile_bytes * 2 == works[0].tile_bytes * 3
-    assert works[1].cost < works[0].cost
-    thin = [Work(parse_shape("n128c8h13w13k8r3s3p1"), (16, 16), gauss) for gauss in (False, True)]
-    assert thin[0].cost < thin[1].cost
+def test_terms_are_counted() -> None:
+    shape, size = parse_shape(f"n128{CONV3}"), (16, 16)
+    plain, one, three = (Work(shape, size, terms) for terms in (0, 1, TERMS))
+    assert [each.product_flops // plain.product_flops for each in (plain, one, three)] == [1, 1, 3]
+    assert [each.tile_bytes // 130 for each in (plain, one, three)] == [
+        8 * (256 + 384),
+        4 * (256 + 384),  # all in halves
+        12 * 256 + 8 * 384,  # V in three terms, M in float32
+    ]
+    assert [each.filter_bytes // (130 * 256 * 384) for each in (plain, one, three)] == [8, 8, 24]
+    assert one.cost < three.cost < plain.cost
 
 
 def mirrored(spectrum: Any, size: tuple[int, int]) -> Any:
@@ -141,17 +151,12 @@ def test_filters_are_transformed_in_parts(word: str, budget: int, monkeypatch: p
     problem = Problem(parse_shape(word))
     size = (16, 8)
     work = Work(problem.shape, size)
-    monkeypatch.setattr(tiled, "PREPARE_BYTES", budget)
+    monkeypatch.setattr(cuda, "PREPARE_BYTES", budget)
     _, w = problem.operands(1)
     spectra = filter_spectra(np, w, work)
     assert spectra.dtype == np.complex64
     assert spectra.shape == (work.planes, work.channels, work.filters)
     s, rows, columns = problem.shape, work.rows, work.columns
-    planes = filter_spectra(np, w, Work(problem.shape, size, gauss=True))
-    assert planes.dtype == np.float32
-    real, imaginary, both = planes.reshape(3, *spectra.shape)
-    np.testing.assert_array_equal(real + 1j * imaginary, spectra)
-    np.testing.assert_allclose(both, real + imaginary, atol=1e-8)
     filters = mirrored(spectra.reshape(-1, s.groups, work.channels, work.filters), size)
     taps = np.fft.ifft2(filters.conj()).real * 2 * size[0] * size[1]
     split = (s.groups, s.c // s.groups, rows.in_phases, columns.in_phases, work.filters)
@@ -165,11 +170,53 @@ def test_filters_are_transformed_in_parts(word: str, budget: int, monkeypatch: p
         assert abs(taps[g, channel, k, r, t] - expected) < 1e-5
 
 
+def parts_of(u: Any, work: Work) -> Any:
+    """[terms, frequencies, groups, channels, filters] complex128 of filter_spectra_in_halves, its form checked."""
+    split = u.reshape(work.frequencies, work.shape.groups, work.terms, work.channels, 2, work.filters, 2)
+    a, b = (split[..., 0, :, i].astype(np.float64) for i in range(2))
+    np.testing.assert_array_equal(split[..., 1, :, 0], -b)
+    np.testing.assert_array_equal(split[..., 1, :, 1], a)
+    return np.moveaxis(a + 1j * b, 2, 0)
+
+
+@pytest.mark.parametrize("terms", [1, TERMS])
+@pytest.mark.parametrize("budget", [1, 4000, 1 << 20])
+@pytest.mark.parametrize("word", [ODD[1], ODD[0], MORE[0]])
+def test_filters_in_halves_are_those_of_float32(
+    word: str, budget: int, terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = Problem(parse_shape(word))
+    work = Work(problem.shape, (16, 8), terms)
+    monkeypatch.setattr(cuda, "PREPARE_BYTES", budget)
+    _, w = problem.operands(1)
+    w *= np.logspace(-30, 30, problem.shape.k, dtype=np.float32)[:, None, None, None]
+    w[1] = 0
+    u, unscale = filter_spectra_in_halves(np, w, work)
+    assert (u.dtype, unscale.dtype) == (np.float16, np.float32)
+    assert u.shape == (work.planes, 2 * terms * work.channels, 2 * work.filters)
+    assert np.isfinite(u).all()
+    parts = parts_of(u, work)
+    if terms == TERMS:
+        np.testing.assert_array_equal(parts[0], parts[2])
+    got = (parts[0] if terms == 1 else parts[0] + parts[1]) * unscale.reshape(-1, 1, work.filters).astype(np.float64)
+    want = filter_spectra(np, w, work).reshape(got.shape)
+    largest = np.abs(want).max(axis=(0, 2), keepdims=True)
+    assert (np.abs(got - want) <= 2.0 ** (-9 if terms == 1 else -20) * largest).all()
+    assert np.abs(parts[0]).max() <= 2.0**15
+
+
 @pytest.mark.parametrize(
-    ("word", "size"), [(f"n128{CONV2}", (32, 32)), (f"n128{CONV3}", (16, 16)), ("n4c64h6w6k64r3s3p1", (8, 8))]
+    ("word", "terms", "size"),
+    [
+        (f"n128{CONV2}", 0, (32, 32)),
+        (f"n128{CONV3}", 0, (16, 16)),
+        (f"n128{CONV3}", TERMS, (16, 16)),
+        ("n4c64h6w6k64r3s3p1", 0, (8, 8)),
+        ("n4c64h6w6k64r3s3p1", 1, (8, 8)),
+    ],
 )
-def test_the_cheapest_size_is_taken(word: str, size: tuple[int, int]) -> None:
-    plan = tiled.on_cuda(Problem(parse_shape(word)), Recorder())  # type: ignore[arg-type]
+def test_the_cheapest_size_is_taken(word: str, terms: int, size: tuple[int, int]) -> None:
+    plan = cuda.plan(Problem(parse_shape(word)), Recorder(), terms)  # type: ignore[arg-type]
     assert plan.note.startswith(f"{size[0]}x{size[1]} points, 1 tile an image")
 
 
@@ -193,35 +240,51 @@ def test_array_code_takes_the_rest(word: str, precision: str) -> None:
     assert judge(y, truth(x, w, problem.shape)).error < problem.number.tolerance
 
 
-def test_a_chunk_stays_in_the_cache_where_that_moves_fewer_bytes() -> None:
-    few_filters = Work(parse_shape("n256c8h112w112k8r3s3p1"), (16, 16))
-    chunk = few_filters.chunk(200 << 20)
-    assert chunk % tiled.COLUMN_STEP == 0
-    assert chunk * few_filters.tile_bytes <= tiled.CACHE_PART * (200 << 20) < few_filters.tiles * few_filters.tile_bytes
-    many_filters = Work(parse_shape(f"n128{CONV3}"), (16, 16))
-    assert many_filters.chunk(50 << 20) == many_filters.tiles == 128
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+@pytest.mark.parametrize("word", ["n7c5h1w9k4r1s3", "n1c2h40w40k3r33s3"])
+def test_halves_are_for_what_the_kernels_take(word: str, precision: str) -> None:
+    device: Any = Recorder()
+    with pytest.raises(Unsupported, match="32 points a side at most"):
+        tiled.on_cuda(Problem(parse_shape(word), precision), device)
+    with pytest.raises(Unsupported, match="32 points a side at most"):
+        tiled.split3_on_cuda(Problem(parse_shape(word)), device)
 
 
-def test_a_chunk_has_at_least_one_tile_and_at_most_all() -> None:
+def test_chunks_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(parse_shape(f"n3{CONV2}"), (16, 32))
-    assert work.tiles == 9
-    assert tiled.whole_steps(0, 9) == 1
-    assert tiled.whole_steps(5, 9) == 5
-    assert tiled.whole_steps(70, 99) == 64
-    assert tiled.whole_steps(100, 99) == 99
-    assert work.chunk(1) == 9
+    assert work.tiles == work.chunk == 9
+    assert cuda.whole_steps(0, 9) == 1
+    assert cuda.whole_steps(5, 9) == 5
+    assert cuda.whole_steps(70, 99) == 64
+    assert cuda.whole_steps(100, 99) == 99
+    for tiles in (1, 5, 8):
+        monkeypatch.setattr(cuda, "MOST_BYTES", tiles * work.tile_bytes)
+        assert work.chunk == tiles
+    monkeypatch.setattr(cuda, "MOST_BYTES", 1)
+    assert work.chunk == 1
 
 
-def test_spectra_are_bounded_however_large_the_images() -> None:
+@pytest.mark.parametrize("terms", [0, 1, TERMS])
+def test_spectra_are_bounded_however_large_the_images(terms: int) -> None:
     device: Any = Recorder()
     problem = Problem(parse_shape("n128c64h224w224k64r3s3p1"))
-    plan = tiled.on_cuda(problem, device)
-    assert 0 < plan.workspace <= tiled.MOST_BYTES
+    plan = cuda.plan(problem, device, terms)
+    assert 0 < plan.workspace <= cuda.MOST_BYTES
     assert "tiles at a time" in plan.note
 
 
+@pytest.mark.parametrize("word", ["n2c3h9w9k4r3s3", "n2c3h70w70k4r2s31", "n1c3h99w99k4r9s3u4x2p1d1x3"])
+def test_no_spectrum_is_larger_than_the_headroom(word: str) -> None:
+    for size in ((h, w) for h in SIZES for w in SIZES):
+        work = Work(parse_shape(word), size, 1)
+        if work.rows.length < size[0] and work.columns.length < size[1]:
+            headroom = work.knobs()["HEADROOM"]
+            assert 2 * work.rows.window * work.columns.window <= 2**headroom <= 2**12
+
+
 def test_flops_are_those_of_products_and_transforms() -> None:
-    plan = tiled.on_cuda(Problem(parse_shape(f"n128{CONV3}")), Recorder())  # type: ignore[arg-type]
-    products = 6 * 130 * 256 * 384 * 128
+    products = 8 * 130 * 256 * 384 * 128
     transforms = (256 + 384) * 128 * (8 + 8) * 5 * 16 * 4
-    assert plan.flops == products + transforms
+    for terms, times in ((0, 1), (1, 1), (TERMS, 3)):
+        plan = cuda.plan(Problem(parse_shape(f"n128{CONV3}")), Recorder(), terms)  # type: ignore[arg-type]
+        assert plan.flops == times * products + transforms

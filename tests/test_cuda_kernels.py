@@ -102,5 +102,6 @@ def test_every_kernel_has_a_list() -> None:
 def test_every_entry_of_a_list_is_of_use(kernel: Listed) -> None:
     cases = list(kernel.cases())
     assert {case.algorithm.name for case in cases} == set(kernel.algorithms)
-    assert {str(case.problem.shape) for case in cases} == {str(parse_shape(word)) for word in kernel.shapes}
+    words = (*kernel.shapes, *kernel.outliers)
+    assert {str(case.problem.shape) for case in cases} == {str(parse_shape(word)) for word in words}
     assert {case.capability for case in cases} == set(kernel.capabilities)

@@ -117,6 +117,12 @@ def test_only_the_lines_of_the_file_itself_are_edited() -> None:
     )
 
 
+def test_a_source_without_the_file_stays_as_it_is() -> None:
+    """A plan may load several; the edit would find nothing in the others, and its complaint pass for a caught bug."""
+    source = '#line 1 "other.cu"\nint a;\n'
+    assert edited(source, "some/k.cu", replaced(Mutant("", " a", " c"))) == source
+
+
 def test_statements_in_comments_are_no_statements() -> None:
     text = "wait();\n// wait();\nx; wait() ; // wait();\n"
     assert [match.start() for match in statements(text, r"wait\(\)")] == [0, 22]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda_host.device import HostDevice
+from tensor_cores import DEEP, TensorCores
 
 from convbench.algorithms.gemm import split3
 from convbench.layers import load
@@ -15,15 +16,6 @@ from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
 
 SMALL = parse_shape("n4c6h5w4k6r3s3p1g2")
-# As deep as AlexNet's layers, and otherwise small.
-DEEP = {
-    "conv1": "n1c3h15w15k5r11s11u4",
-    "conv2": "n1c48h4w5k5r5s5p2",
-    "conv3": "n1c256h3w4k5r3s3p1",
-    "conv4": "n1c192h3w4k5r3s3p1",
-    "fc6": "n6c256h6w6k11r6s6",
-    "fc7": "n6c4096h1w1k11r1s1",
-}
 
 
 def answer(x: Any, w: Any, shape: Any, device: Any) -> Any:
@@ -36,28 +28,6 @@ def answer(x: Any, w: Any, shape: Any, device: Any) -> Any:
 
 def error(x: Any, w: Any, shape: Any, device: Any) -> float:
     return judge(answer(x, w, shape, device), truth(x, w, shape)).error
-
-
-def cut_off(values: Any) -> Any:
-    """float64 cut to the 24 bits of a float32, towards zero."""
-    return (values.view(np.int64) & ~((1 << 29) - 1)).view(np.float64)
-
-
-class TensorCores(HostDevice):
-    """Products of float16 as tensor cores sum them: some at once exactly, and each addition to the sum cut off."""
-
-    def __init__(self, capability: int) -> None:
-        super().__init__(capability)
-        self.at_once = next(products for least, products in split3.ADDED_AT_ONCE if capability >= least)
-
-    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
-        assert not tf32
-        wide_a, wide_b, total = a.astype(np.float64), b.astype(np.float64), np.zeros(out.shape)
-        for first in range(0, a.shape[-1], self.at_once):
-            some = slice(first, first + self.at_once)
-            total = cut_off(total + wide_a[..., some] @ wide_b[..., some, :])
-        out[...] = total
-        return out
 
 
 @pytest.mark.parametrize("capability", [75, 80, 90, 100])
@@ -185,4 +155,4 @@ def test_phases_and_work_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spent == {"largest": 1, "split": 2, "product": 2, "combine": 2}
     depth = split3.segments_of(SMALL, 90).depth
     assert plan.flops == 6 * 4 * 6 * SMALL.p * SMALL.q * depth
-    assert plan.workspace == 2 * 2 * depth * 48 * 2 + 2 * 6 * 48 * 4 + 4 * 8 * 4  # 2 x 20 pixels in rows of 48
+    assert plan.workspace == 2 * 2 * depth * 48 * 2 + 2 * 6 * 48 * 4 + 4 * 4  # 2 x 20 pixels in rows of 48

@@ -15,9 +15,12 @@ from cuda_host.listing import Case
 from convbench.algorithms import built_in
 from convbench.algorithms.unit import UnitAxis, axes
 from convbench.algorithms.winograd import cuda
+from convbench.algorithms.winograd.filters import MOST_TAPS
 from convbench.algorithms.winograd.mosaic import Line, mosaic, stitched_pitch
+from convbench.algorithms.winograd.transforms import transform
 from convbench.layers import load
 from convbench.problem import Problem
+from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
 
 ALGORITHMS = {algorithm.name: algorithm for algorithm in built_in()}
@@ -81,16 +84,27 @@ def test_images_side_by_side_count_in_ints() -> None:
 
 
 @pytest.mark.parametrize("tiles", [1, 63, 64, 129, 707, 15488, 100001])
-@pytest.mark.parametrize("cache_bytes", [1, 4 << 20, 50 << 20])
-def test_chunks_cover_all_tiles_and_keep_to_the_cache(tiles: int, cache_bytes: int) -> None:
-    counts = cuda.chunks(tiles, 92160, cache_bytes)
+@pytest.mark.parametrize("most_bytes", [1, 16 << 20, 200 << 20, 1 << 30])
+def test_chunks_cover_all_tiles_and_keep_to_their_memory(
+    tiles: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "MOST_BYTES", most_bytes)
+    counts = cuda.chunks(tiles, 92160)
     assert 0 <= sum(counts) - tiles < cuda.ROW_QUANTUM
     assert all(count == counts[0] and count % cuda.TILES_QUANTUM == 0 for count in counts[:-1])
     assert 0 < counts[-1] <= counts[0]
     assert counts[-1] % cuda.ROW_QUANTUM == 0
-    most = max(cuda.LEAST_TILES, cache_bytes * cuda.CACHE_PART // 92160)
+    most = max(cuda.TILES_QUANTUM, most_bytes // 92160)
     assert counts[0] <= most
-    assert len(counts) == 1 or len(counts) <= tiles / (most - cuda.TILES_QUANTUM) + 1
+    assert len(counts) == 1 or len(counts) <= tiles / max(1, most - cuda.TILES_QUANTUM) + 1
+
+
+@pytest.mark.parametrize("name", ["winograd.f2", "winograd.f4", "winograd.f2.split3", "winograd.f4.split3"])
+def test_memory_is_bounded_however_large_the_images(name: str) -> None:
+    problem = Problem(parse_shape("n128c64h224w224k64r3s3p1"))
+    plan = ALGORITHMS[name].on["cuda"](problem, Recorder())  # type: ignore[arg-type]
+    assert cuda.MOST_BYTES * 0.9 < plan.workspace < cuda.MOST_BYTES + (1 << 20)
+    assert "chunks of" in plan.note
 
 
 @pytest.mark.parametrize("word", ["n1c64h1w1k8r1s1", "n4c8h6w6k8r6s6", "n1c70000h9w9k1r3s3", "n1c1h40000w60000k1r3s3"])
@@ -105,6 +119,27 @@ def test_array_code_takes_what_kernels_do_not(word: str) -> None:
 def test_precisions_of_the_kernels() -> None:
     assert cuda.takes(4, Problem(LAYERS["conv3"]))
     assert not cuda.takes(4, Problem(LAYERS["conv3"], "float64"))
+
+
+def largest_sums(m: int, taps: int) -> Any:
+    """The largest sum of absolute values in a row of B^T of F(m, taps)."""
+    return max(sum(abs(value) for value in row) for row in transform(m, taps).bt)
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_no_transformed_input_is_larger_than_the_headroom(m: int) -> None:
+    most = 0
+    for rows, columns in product(range(1, MOST_TAPS + 1), repeat=2):
+        sides = [transform(m if taps > 1 else 1, taps) for taps in (rows, columns)]
+        headroom = cuda.headroom(*sides)
+        bound = largest_sums(sides[0].m, rows) * largest_sums(sides[1].m, columns)
+        assert 2 ** (headroom - 1) < bound <= 2**headroom
+        # Some window reaches it: that with the signs of the largest row on either side.
+        bt_rows, bt_columns = (np.array([[float(v) for v in row] for row in f.bt]) for f in sides)
+        d = np.outer(*(np.sign(bt[np.abs(bt).sum(axis=1).argmax()]) for bt in (bt_rows, bt_columns)))
+        assert np.abs(bt_rows @ d @ bt_columns.T).max() == pytest.approx(float(bound))
+        most = max(most, headroom)
+    assert 0 < most <= 12
 
 
 def test_layers_of_one_tile_share_what_is_compiled() -> None:
@@ -131,23 +166,47 @@ def test_flops_are_those_of_the_definition() -> None:
     problem = Problem(parse_shape("n1c2h4w4k3r3s3p1"))
     device: Any = Recorder()
     plan = cuda.plan(4, problem, device)
-    # B^T has 22 numbers for 6 inputs, A^T 18 for 4 outputs; a tile, and three for the sake of the row's length
-    assert plan.flops == 4 * 2 * (2 * 22 * 12 + 3 * 18 * 10 + 36 * 2 * 3)
+    # B^T has 22 numbers for 6 inputs, A^T 18 for 4 outputs; a tile, and seven for the sake of the row's length
+    assert plan.flops == 8 * 2 * (2 * 22 * 12 + 3 * 18 * 10 + 36 * 2 * 3)
+    assert cuda.plan(4, problem, device, 3).flops == 8 * 2 * (2 * 22 * 12 + 3 * 18 * 10 + 3 * 36 * 2 * 3)
 
 
 @pytest.mark.usefixtures("host_compiler")
 @pytest.mark.parametrize(
     ("name", "word", "note"),
     [
-        ("winograd.f2", "n5c2h13w13k3r3s3p1", "products a tile; 2 chunks of 128 tiles"),
-        ("winograd.f4", "n60c1h7w7k2r3s3", "images; 2 chunks of 128 tiles"),
-        ("winograd.f5", "n2c1h45w47k2r5s5p2", "products a tile; 2 chunks of 128 tiles"),
+        ("winograd.f2", "n5c2h13w13k3r3s3p1", "products a tile; 4 chunks of 64 tiles"),
+        ("winograd.f4", "n60c1h7w7k2r3s3", "images; 3 chunks of 64 tiles"),
+        ("winograd.f5", "n2c1h45w47k2r5s5p2", "products a tile; 3 chunks of 64 tiles"),
         ("winograd.f6", "n3c2h9w7k3r5s5p2", "mosaic of 1 x 3 images; 10 tiles at once"),
         ("winograd.f7", "n3c2h9w11k2r3s3p1g2", "tiles at once"),
+        ("winograd.f2.split3", "n5c2h13w13k3r3s3p1", "products a tile; 4 chunks of 64 tiles"),
+        ("winograd.f3.split3", "n60c2h7w7k2r3s3g2", "tiles"),
+        ("winograd.f4.split3", "n60c1h7w7k2r3s3", "images; 3 chunks of 64 tiles"),
+        ("winograd.f4.split3", "n2c1h45w47k2r5s5p2", "mosaic of 2 x 1 images; 5 chunks of 64 tiles"),
     ],
 )
-def test_plans_in_chunks_are_right(name: str, word: str, note: str) -> None:
+def test_plans_in_chunks_are_right(name: str, word: str, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(ALGORITHMS[name], Problem(parse_shape(word)), 90)
-    assert case.algorithm.on["cuda"](case.problem, HostDevice(cache_bytes=1)).note.endswith(note)  # type: ignore[arg-type]
-    y = [answer(case, HostDevice(cache_bytes=bytes_, seed=seed)) for seed, bytes_ in ((2, 1), (1, 50 << 20))]
-    assert y[0].tobytes() == y[1].tobytes(), "chunks are nothing that a tile can see"
+    whole = answer(case, HostDevice(seed=1))
+    monkeypatch.setattr(cuda, "MOST_BYTES", 1)
+    device: Any = HostDevice(seed=2)
+    assert case.algorithm.on["cuda"](case.problem, device).note.endswith(note)
+    assert answer(case, device).tobytes() == whole.tobytes(), "chunks are nothing that a tile can see"
+
+
+@pytest.mark.usefixtures("host_compiler")
+@pytest.mark.parametrize("name", ["winograd.f2.split3", "winograd.f3.split3", "winograd.f4.split3"])
+@pytest.mark.parametrize("word", ["n9c3h7w7k3r3s3p1", "n7c2h5w9k4r3s3p2d2g2", "n6c2h6w6k3r5s3p1"])
+def test_images_under_one_tile_keep_their_accuracy_each(name: str, word: str) -> None:
+    """Where images of 1 and of 10^20 share a tile, one scale for both would leave nothing of the small ones."""
+    problem = Problem(parse_shape(word))
+    s, device = problem.shape, HostDevice()
+    x, w = problem.operands(3)
+    x *= np.float32(10) ** np.random.default_rng(0).integers(-20, 20, (s.n, 1, 1, 1)).astype(np.float32)
+    plan = ALGORITHMS[name].on["cuda"](problem, device)  # type: ignore[arg-type]
+    y = np.full(s.y_shape, np.nan, np.float32)
+    plan.run(x, plan.prepare(w), y)
+    for i in range(s.n):
+        error = judge(y[i : i + 1], truth(x[i : i + 1], w, s.with_batch(1))).error
+        assert error < ALGORITHMS[name].tolerance_for(problem), f"image {i}, {plan.note}"

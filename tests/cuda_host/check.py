@@ -17,15 +17,20 @@ from cuda_host.listing import Case
 SCHEDULES = tuple((seed, guard) for seed in (0, 1, 2) for guard in ("end", "start"))
 
 
+OUTLIER = 1 << 14  # what float16 still holds
+
+
 @cache
-def _operands(problem: Problem) -> tuple[Any, Any, Truth]:
+def _operands(problem: Problem, outliers: bool) -> tuple[Any, Any, Truth]:
     x, w = problem.operands(1)
+    if outliers:
+        x[::-2, -1, -1, -1] = OUTLIER  # of the last image, and of every second before it, the last number
     return x, w, truth(x, w, problem.shape)
 
 
 def answer(case: Case, device: HostDevice, runs: int = 1) -> Any:
     """y of a plan made anew, the last of `runs` runs of it; AssertionError where it is wrong in any way."""
-    x, w, want = _operands(case.problem)
+    x, w, want = _operands(case.problem, case.outliers)
     my_x, my_w = x.copy(), w.copy()
     plan = case.algorithm.on["cuda"](case.problem, device)  # type: ignore[arg-type]
     prepared = plan.prepare(my_w)

@@ -31,36 +31,42 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Case:
-    """A plan that loads a file."""
+    """A plan that loads a file, and whether some of its images shall have one number far larger than the others."""
 
     algorithm: Algorithm
     problem: Problem
     capability: int
+    outliers: bool = False
 
     def __str__(self) -> str:
         words = f"{self.algorithm.name}-{self.problem.precision}-{self.problem.shape}"
-        return words + (f"-sm_{self.capability}" if self.capability != 90 else "")
+        return words + (f"-sm_{self.capability}" if self.capability != 90 else "") + "-outliers" * self.outliers
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One .toml: `file` lies below convbench/algorithms, plans are made for GPUs of these capabilities."""
+    """One .toml: `file` lies below convbench/algorithms, plans are made for GPUs of these capabilities.
+
+    `outliers` are shapes too, run with such images: among images that are alike nobody sees whose scale is taken.
+    """
 
     file: str
     algorithms: tuple[str, ...]
     shapes: tuple[str, ...]
     mutants: tuple[Mutant, ...]
     capabilities: tuple[int, ...]
+    outliers: tuple[str, ...]
 
     def cases(self) -> Iterator[Case]:
         """Every listed combination whose plan loads the file: precision by precision, small shapes first."""
-        problems = [parse_shape(word) for word in self.shapes]
+        pairs = [(parse_shape(word), False) for word in self.shapes]
+        pairs += [(parse_shape(word), True) for word in self.outliers]
         found = [algorithm for algorithm in built_in() if algorithm.name in self.algorithms]
         for precision in PRECISIONS:
-            for shape in sorted(problems, key=lambda shape: shape.flops):
+            for shape, outliers in sorted(pairs, key=lambda pair: pair[0].flops):
                 for algorithm in found:
                     for capability in self.capabilities:
-                        case = Case(algorithm, Problem(shape, precision), capability)
+                        case = Case(algorithm, Problem(shape, precision), capability, outliers)
                         if self.file.rpartition("/")[2] in files_of(case):
                             yield case
 
@@ -93,9 +99,9 @@ def listed() -> tuple[Listed, ...]:
     for path in sorted(LISTS.glob("*.toml")):
         fields = tomllib.loads(path.read_text())
         mutants = tuple(Mutant(**mutant) for mutant in fields.pop("mutant", []))
-        capabilities = tuple(fields.pop("capabilities", [90]))
-        names = {name: tuple(fields.pop(name)) for name in ("algorithms", "shapes")}
-        lists.append(Listed(fields.pop("file"), **names, mutants=mutants, capabilities=capabilities))
+        capabilities, outliers = tuple(fields.pop("capabilities", [90])), tuple(fields.pop("outliers", []))
+        algorithms, shapes = tuple(fields.pop("algorithms")), tuple(fields.pop("shapes", []))
+        lists.append(Listed(fields.pop("file"), algorithms, shapes, mutants, capabilities, outliers))
         assert not fields, f"{path.name}: unknown keys {sorted(fields)}"
     return tuple(lists)
 
@@ -127,10 +133,12 @@ def deleted(pattern: str, number: int) -> Edit:
 
 
 def edited(source: str, file: str, edit: Edit) -> str:
-    """A whole source (cuda_source) with the lines of one of its files edited."""
+    """A whole source (cuda_source) with the lines of one of its files edited; as it is where it has none of them."""
     parts = re.split(r"^(?=#line \d+ \")", source, flags=re.M)
     name = file.rpartition("/")[2]
     mine = [i for i, part in enumerate(parts) if re.match(rf'#line \d+ "{re.escape(name)}"', part)]
+    if not mine:
+        return source
     mark = "\n// the next part\n"  # keeps the file's parts apart: an edit must stay within one
     text = edit(mark.join(parts[i] for i in mine))
     for i, part in zip(mine, text.split(mark), strict=True):

@@ -2,9 +2,9 @@
 
     V [frequencies, groups, tiles, C'];   M = V U [frequencies, groups, tiles, K / groups];   U = conj(spectra of w)
 
-In float32 the product is a complex one. In tf32 and float16 it is one of halves, whose 10 bits are tf32's too, with halves
-for M: complex numbers a + i b of V are then pairs (a, b), those of U matrices ((a, b), (-b, a)). fft.split3 does the same
-in three terms along the depth, with M in float32, to float32's accuracy (halves).
+In float32 the product is a complex one. In tf32 and float16 it is one of halves, whose 10 bits are tf32's too, with
+halves for M: complex numbers a + i b of V are then pairs (a, b), those of U matrices ((a, b), (-b, a)). fft.split3 does
+the same in three terms along the depth, with M in float32, to float32's accuracy (halves).
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Work:
 
     @property
     def chunk(self) -> int:
-        """Tiles at a time: as many as MOST_BYTES allow. (Fewer, for the L2 cache's sake, were never faster on an H200.)"""
+        """Tiles at a time: as many as MOST_BYTES allow. (Fewer, for the L2 cache, were never faster on an H200.)"""
         return whole_steps(MOST_BYTES // self.tile_bytes, self.tiles)
 
     def knobs(self) -> dict[str, int]:
-        """The constants of tiled.cu. A point of a spectrum is at most the sum of its window, which comes out doubled."""
+        """The constants of tiled.cu. A point of a spectrum is at most the sum of its window, and comes out doubled."""
         names: dict[str, tuple[int, int]] = {"POINTS": self.size}
         for name, fact in (
             ("TILE", "tile"),
@@ -178,11 +178,12 @@ def kernels(problem: Problem, device: Device, work: Work) -> Plan:
 
 
 def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[slice, Any, Any]]:
-    """Real and imaginary parts of conj(W) / (2 L_h L_w), [frequencies, some], float64, some (groups channels filters) at a time.
+    """Real and imaginary parts of conj(W) / (2 L_h L_w) in float64, [frequencies, some of (groups channels filters)].
 
-    The 2 is that of tiled.cu's forward transform. PREPARE_BYTES bounds each array.
+    With each the part of the latter that it is. The 2 is that of tiled.cu's forward transform. PREPARE_BYTES bounds
+    each array.
     """
-    s, (h, w_points) = work.shape, work.size
+    h, w_points = work.size
     flat = flat_filters(xp, w, work)
     chosen = xp.array(frequencies(work.size))
     tap_r, tap_s = xp.arange(work.rows.length)[:, None], xp.arange(work.columns.length)[None, :]

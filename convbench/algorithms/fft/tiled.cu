@@ -5,9 +5,9 @@
 //   inverse   y = the first TILE_H x TILE_W points of M's inverse transform, which has no factor of its own
 //
 // With TERMS the product is one of halves (halves.cuh), real numbers instead of complex ones: V is then, in float16,
-// [f][g][column][TERMS][c][re, im], each window scaled by its image's power of two; U [f][g][TERMS][c][re, im][k][re, im] holds
-// a + i b as ((a, b), (-b, a)), so M is what it is without, but with one term in halves too. What is scaled is undone before y
-// is written. x and y may then be float16.
+// [f][g][column][TERMS][c][re, im], each window scaled by its image's power of two; U [f][g][TERMS][c][..][k][re, im]
+// holds a + i b of k as ((a, b), (-b, a)), so M is what it is without, but with one term in halves too. What is scaled is
+// undone before y is written. x and y may then be float16.
 //
 // A column is one (image, tile row, tile column), counted through the batch; a chunk has `columns` of them from `first`
 // on. Stride and dilation become phases (unit.py): a channel here is one (c, row phase, column phase) of the input, and
@@ -17,10 +17,11 @@
 // lie side by side in each frequency's plane: its accesses are runs of ITEMS numbers whatever the channels are.
 // In shared memory an item has POINTS_H rows of POINTS_W numbers, at first real ones, then half a spectrum:
 //   row transform      a thread takes rows p and p + POINTS_H / 2 as one complex row, splits the two spectra and keeps
-//                      frequencies 0 .. POINTS_W / 2 where the rows lay; 0 and POINTS_W / 2, real, share the first place
+//                      frequencies 0 .. POINTS_W / 2 where the rows lay; the two real ones share the first place
 //   column transform   a thread takes one column; that of the first place is two real columns, split like the rows
 // Of those two columns the upper half is the lower one's conjugate and left out. The inverse goes the same way back.
 #include "../halves/halves.cuh"
+#include "transform.cuh"
 
 constexpr int LARGER = POINTS_H > POINTS_W ? POINTS_H : POINTS_W;
 constexpr int ITEMS = 256 / LARGER;
@@ -39,85 +40,26 @@ constexpr int FREQUENCIES = POINTS_H * (PLACES - 1) + 2 * (HALF + 1);
 constexpr int ROW = POINTS_W + (POINTS_H != POINTS_W || POINTS_W == 32 ? 2 : POINTS_W == 16 ? 4 : 0);
 constexpr int ITEM = (POINTS_H * ROW + 31) / 32 * 32 + (ITEMS == 8 ? 4 : 2);
 
-static_assert((sizeof(T) == 4 || TERMS > 0) && POINTS_H <= 32 && POINTS_W <= 32 && POINTS_H >= 4 && POINTS_W >= 4, "what registers hold");
+static_assert(sizeof(T) == 4 || TERMS > 0, "products of float16 are summed in terms");
+static_assert(POINTS_H <= 32 && POINTS_W <= 32 && POINTS_H >= 4 && POINTS_W >= 4, "what registers hold");
 
 __shared__ __align__(16) float points[ITEMS][ITEM];  // of either kernel
 
-// cos(2 pi n / 32) of the first quarter.
-__device__ __forceinline__ constexpr float quarter(int n) {
-  return n == 0   ? 1.0f
-         : n == 1 ? 0.98078528040323044913f
-         : n == 2 ? 0.92387953251128675613f
-         : n == 3 ? 0.83146961230254523708f
-         : n == 4 ? 0.70710678118654752440f
-         : n == 5 ? 0.55557023301960222474f
-         : n == 6 ? 0.38268343236508977173f
-         : n == 7 ? 0.19509032201612826785f
-                  : 0.0f;
-}
-
-// (re, im) exp(-+ 2 pi i n / 32), n below 16; minus for the forward transform. n is known when this is compiled.
-template <bool FORWARD>
-__device__ __forceinline__ float2 turned(float2 v, int n) {
-  if (n == 0) return v;
-  if (n == 8) return FORWARD ? make_float2(v.y, -v.x) : make_float2(-v.y, v.x);
-  const float re = n < 8 ? quarter(n) : -quarter(16 - n), sine = n < 8 ? quarter(8 - n) : quarter(n - 8);
-  const float im = FORWARD ? -sine : sine;
-  return make_float2(v.x * re - v.y * im, v.x * im + v.y * re);
-}
-
-// The stages of radix 2 from butterflies of width SPAN down, decimation in frequency.
-template <int POINTS, int SPAN, bool FORWARD>
-__device__ __forceinline__ void stages(float2 (&v)[POINTS]) {
-#pragma unroll
-  for (int start = 0; start < POINTS; start += 2 * SPAN)
-#pragma unroll
-    for (int k = 0; k < SPAN; ++k) {
-      const float2 a = v[start + k], b = v[start + k + SPAN];
-      v[start + k] = make_float2(a.x + b.x, a.y + b.y);
-      v[start + k + SPAN] = turned<FORWARD>(make_float2(a.x - b.x, a.y - b.y), k * (16 / SPAN));
-    }
-  if constexpr (SPAN > 1) stages<POINTS, SPAN / 2, FORWARD>(v);
-}
-
-// v = sum over j of v[j] exp(-+ 2 pi i j k / POINTS), in the order of k: the swaps only rename registers.
-template <bool FORWARD, int POINTS>
-__device__ __forceinline__ void transform(float2 (&v)[POINTS]) {
-  stages<POINTS, POINTS / 2, FORWARD>(v);
-#pragma unroll
-  for (int k = 0; k < POINTS; ++k) {
-    int reversed = 0;
-#pragma unroll
-    for (int bit = 1; bit < POINTS; bit *= 2) reversed = 2 * reversed + (k & bit ? 1 : 0);
-    if (k < reversed) {
-      const float2 kept = v[k];
-      v[k] = v[reversed];
-      v[reversed] = kept;
-    }
-  }
-}
-
-// Of z = a + i b, the transform of two real sequences: 2 A[k] and 2 B[k] from z[k] and z[-k]; and back without the 2.
-struct Two { float2 a, b; };
-__device__ __forceinline__ Two split(float2 z, float2 mirror) {
-  return {make_float2(z.x + mirror.x, z.y - mirror.y), make_float2(z.y + mirror.y, mirror.x - z.x)};
-}
-__device__ __forceinline__ Two join(Two s) {  // {z[k], z[-k]}
-  return {make_float2(s.a.x - s.b.y, s.a.y + s.b.x), make_float2(s.a.x + s.b.y, s.b.x - s.a.y)};
-}
-
-__device__ __forceinline__ float2& pair_at(float* p) { return *reinterpret_cast<float2*>(p); }
+// Blocks on a multiprocessor that registers of `forward` must suffice for; 0: that is left to the compiler. Left to it,
+// 32 points spill on sm_100: it means to have 5 blocks there, with 96 registers, one or two too few.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int FORWARD_BLOCKS = LARGER < 32 ? 0 : 4;
+#else
+constexpr int FORWARD_BLOCKS = 0;
+#endif
 
 constexpr int DEPTH = (TERMS ? TERMS : 1) * CHANNELS;  // complex numbers of V for each column
 using Spectrum = Operand<TERMS, float2>::Type;         // one of them
 using Product = Operand<TERMS == 1, float2>::Type;     // one of M
 
-__device__ __forceinline__ float2 complex_of(float2 v) { return v; }
-__device__ __forceinline__ float2 complex_of(Pair v) { return make_float2(from_half(v.bits & 0xffff), from_half(v.bits >> 16)); }
-
-// The frequencies of a place in V or M, as offsets: 0 .. POINTS_H - 1 of its column. The first place's two real columns a
-// and b have 0 .. HALF each, b after a; while they are worked on, b[f] stands for a[-f], and the two real numbers of f = 0,
-// and of HALF, for one complex number.
+// The frequencies of a place in V or M, as offsets: 0 .. POINTS_H - 1 of its column. The first place's two real columns
+// a and b have 0 .. HALF each, b after a; while they are worked on, b[f] stands for a[-f], and the two real numbers of
+// f = 0, and of HALF, for one complex number.
 struct Frequencies {
   long long first, step, last, turn;  // elements: to 0, from one to the next; from 0 to HALF + 1, and on from there
 
@@ -158,7 +100,7 @@ struct Place {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
 forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum* __restrict__ spectra, long long first,
         int columns, int phase) {
   const Share share(columns, CHANNELS);
@@ -265,7 +207,8 @@ struct Tile {
   float factor;
 };
 
-__device__ __forceinline__ Tile tile_of(int group, int item, long long first, int phase, const unsigned* largest, const float* unscales) {
+__device__ __forceinline__ Tile tile_of(int group, int item, long long first, int phase, const unsigned* largest,
+                                        const float* unscales) {
   const Place place(first + item / FILTERS);
   const int k = group * FILTERS + item % FILTERS;
   const int p = place.row * TILE_H * OUT_PHASES_H + phase / OUT_PHASES_W;
@@ -281,7 +224,9 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
         T* __restrict__ y, long long first, int columns, int phase) {
   const Share share(columns, FILTERS);
   __shared__ Tile tiles[ITEMS];
-  if (threadIdx.x < share.size) tiles[threadIdx.x] = tile_of(share.group, share.first + threadIdx.x, first, phase, largest, unscales);
+  if (threadIdx.x < share.size) {
+    tiles[threadIdx.x] = tile_of(share.group, share.first + threadIdx.x, first, phase, largest, unscales);
+  }
 
   {
     const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
@@ -291,9 +236,9 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
       float2 v[POINTS_H];
       const Product *lower = from, *upper = from + at.last;
 #pragma unroll
-      for (int f = 0; f <= HALF; ++f, lower += at.step) v[f] = complex_of(*lower);
+      for (int f = 0; f <= HALF; ++f, lower += at.step) v[f] = pair_of(*lower);
 #pragma unroll
-      for (int f = HALF + 1; f < POINTS_H; ++f, upper += at.turn) v[f] = complex_of(*upper);
+      for (int f = HALF + 1; f < POINTS_H; ++f, upper += at.turn) v[f] = pair_of(*upper);
       if (place == 0) {
 #pragma unroll
         for (int f = 1; f < HALF; ++f) {
@@ -301,8 +246,8 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
           v[f] = both.a;
           v[POINTS_H - f] = both.b;
         }
-        v[0].y = complex_of(*lower).x;
-        v[HALF].y = complex_of(lower[HALF * at.step]).x;
+        v[0].y = pair_of(*lower).x;
+        v[HALF].y = pair_of(lower[HALF * at.step]).x;
       }
       transform<false>(v);
 #pragma unroll
@@ -334,7 +279,7 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
   __syncthreads();  // tiles are complete
 
   if constexpr (WHOLE) {
-    // Outputs of the block's items are neighbours in y: threads write them in that order, whatever rows and items they are of.
+    // Outputs of the block's items are neighbours in y: threads write them in that order, whatever rows they are of.
     constexpr int STEP_J = THREADS % WIDTH, STEP_I = THREADS / WIDTH % HEIGHT, STEP_ITEM = THREADS / (WIDTH * HEIGHT);
     int j = threadIdx.x % WIDTH, i = threadIdx.x / WIDTH % HEIGHT, mine = threadIdx.x / (WIDTH * HEIGHT);
 #pragma unroll 4
@@ -356,7 +301,9 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
       if (j >= tile.columns) continue;
       T* to = y + tile.start + j * OUT_PHASES_W;
 #pragma unroll 4
-      for (int i = 0; i < tile.rows; ++i) to[i * (OUT_PHASES_H * Q)] = converted(points[mine][i * ROW + j] * tile.factor);
+      for (int i = 0; i < tile.rows; ++i) {
+        to[i * (OUT_PHASES_H * Q)] = converted(points[mine][i * ROW + j] * tile.factor);
+      }
     }
   }
 }

@@ -14,9 +14,9 @@ precision", 2018; Ootomo & Yokota, "Recovering single precision accuracy from te
   depth. Here sums are made of segments of at most ADDITIONS additions, added up in ordinary float32 by `combine`; cross
   weighs so little that it needs none.
 
-Scales are powers of two that bring the largest number of each filter, and of each image, to 2^14 .. 2^15: nothing that
-float32 holds overflows, and numbers down to 2^-29 of the largest keep their 22 bits. An image's largest number is found
-by a kernel, nothing waits for it, and an image's result does not depend on the others of its batch.
+Scales (halves) bring the largest number of each filter, and of each image, to 2^14 .. 2^15: nothing that float32 holds
+overflows, and numbers down to 2^-29 of the largest keep their 22 bits. An image's result does not depend on the others
+of its batch.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from typing import Any
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
 from convbench.algorithms.gemm.chunks import images_at_once
 from convbench.algorithms.gemm.im2col import FILTERS_EACH, MOST_COLUMNS, TAPS_EACH, THREADS, pitch_of
+from convbench.algorithms.halves import filter_exponents, largest_finder, unscales
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 TOLERANCE = 5e-6  # seen at the depths of AlexNet's layers: 2e-7 with additions that round, 2e-6 with those that cut off
-LARGEST_THREADS, PARTS = 1024, 8  # of find_largest: a block's, and blocks for each image
 LOW = 2048.0  # 2^11
-TOP = 15  # the largest number is brought below 2^15; float16 ends at 2^16
 ADDITIONS = 64  # of a sum, each of which cuts off up to 2^-23 of it; with 576 in one sum fc6 is wrong by 1.5e-5
 # Products that tensor cores add up before they cut off, by compute capability: Fasi, Higham, Mikaitis & Pranesh,
 # "Numerical behavior of NVIDIA tensor cores", 2021; Khattak & Mikaitis, "Accurate models of NVIDIA tensor cores", 2025.
@@ -74,14 +73,13 @@ def chunk_of(s: ConvShape, cut: Segments) -> int:
 def split_filters(xp: Any, w: Any, s: ConvShape, cut: Segments) -> tuple[Any, Any]:
     """[W_low | W_high] [groups, K / groups, 2 depth] in float16, and 1 / the scale of each filter [K] in float32."""
     flat = w.reshape(s.k, -1).astype("float64")
-    exponents = xp.clip(TOP - xp.frexp(xp.abs(flat).max(axis=1))[1], -126, 126)  # so that 1 / scale is a float32
+    exponents = filter_exponents(xp, xp.abs(flat).max(axis=1))
     scaled = xp.ldexp(flat, exponents[:, None])
     both = xp.zeros((s.k, 2, cut.depth), "float16")
     high = scaled.astype("float16")
     both[:, 1, : flat.shape[1]] = high
     both[:, 0, : flat.shape[1]] = (LOW * (scaled - high)).astype("float16")
-    unscale = xp.ldexp(xp.ones(s.k), -exponents).astype("float32")
-    return both.reshape(s.groups, s.k // s.groups, 2 * cut.depth), unscale
+    return both.reshape(s.groups, s.k // s.groups, 2 * cut.depth), unscales(xp, exponents)
 
 
 def multiply_segments(device: Device, high: Any, planes: Any, parts: Any, cut: Segments) -> None:
@@ -113,8 +111,8 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
         Path(__file__).with_suffix(".cu"), problem, IMAGES=chunk, PITCH=pitch, DEPTH=cut.depth, SEGMENTS=cut.count,
         EACH=each, EACH_FILTERS=FILTERS_EACH,
     )  # fmt: skip
-    find_largest, split, combine = (module.get_function(name) for name in ("find_largest", "split", "combine"))
-    largest = device.empty((s.n, PARTS), "uint32")
+    split, combine = module.get_function("split"), module.get_function("combine")
+    largest, find_largest = largest_finder(problem, device)
     planes = device.empty((s.groups, 2, cut.depth, pitch), "float16")
     planes[...] = 0  # rows past the last tap stay so
     parts = device.empty((cut.count + 1, s.groups, k, pitch), "float32")
@@ -123,7 +121,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
 
     def body(x: Any, prepared: tuple[Any, Any], y: Any) -> Iterator[str]:
         both, unscale = prepared
-        find_largest((s.n * PARTS,), (LARGEST_THREADS,), (x, largest))
+        find_largest(x)
         yield "largest"
         for first in range(0, s.n, chunk):
             inputs, scales, outputs = (array[first : first + chunk] for array in (x, largest, y))

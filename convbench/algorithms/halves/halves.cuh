@@ -2,7 +2,7 @@
 //
 //   scale = 2^(15 - HEADROOM - e)  where  2^(e-1) <= largest |x| of the image < 2^e  (largest.cu)
 //
-// so that sums which are up to 2^HEADROOM times x stay below 2^15. A power of two rounds nothing, and 1 / scale undoes it.
+// so that sums which are up to 2^HEADROOM times x stay below 2^15. A power of two rounds nothing; 1 / scale undoes it.
 #pragma once
 #include "../../devices/ptx.cuh"
 
@@ -22,6 +22,10 @@ __device__ __forceinline__ float unscale_of(unsigned largest) {
 }
 
 struct Pair { unsigned bits; };  // of halves, x in the lower ones
+__device__ __forceinline__ float2 pair_of(float2 v) { return v; }
+__device__ __forceinline__ float2 pair_of(Pair v) {
+  return make_float2(from_half(v.bits & 0xffff), from_half(v.bits >> 16));
+}
 
 // v = high + low to 22 bits where |v| >= 2^-2, as low then is no smaller than float16 can tell; to 2^-25 below.
 template <class Half> struct Halves { Half high, low; };
@@ -40,9 +44,10 @@ template <int TERMS> struct Operand<TERMS, float2> { using Type = Pair; };
 template <class Number> struct Operand<0, Number> { using Type = Number; };
 template <> struct Operand<0, float2> { using Type = float2; };
 
-// Writes a scaled number: as it is, or its terms along the depth, `step` elements apart: low, high, high; or high alone.
+// Writes a scaled number: as it is, or its terms along the depth, `step` elements apart; three are low, high, high.
 template <int TERMS, class Number>
-__device__ __forceinline__ void put_terms(typename Operand<TERMS, Number>::Type* to, [[maybe_unused]] long long step, Number v) {
+__device__ __forceinline__ void put_terms(typename Operand<TERMS, Number>::Type* to, [[maybe_unused]] long long step,
+                                          Number v) {
   if constexpr (TERMS == 0) {
     *to = v;
   } else {

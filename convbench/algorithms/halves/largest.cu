@@ -1,7 +1,7 @@
 // The largest |x| of each image, as the bits of a float: those of floats without a sign are ordered as the floats are.
 //
-// largest [N] is zero before. Blocks meet in an atomic maximum, whose result does not depend on who is first. Infinity and
-// NaN are the largest.
+// largest [N] is zero before. Blocks meet in an atomic maximum, whose result does not depend on who is first. Infinity
+// and NaN are the largest.
 #include "../../devices/ptx.cuh"
 
 constexpr int THREADS = 256, UNIT = 16 / sizeof(T), UNITS = 4;  // a thread reads so many units of 16 bytes

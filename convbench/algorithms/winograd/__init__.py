@@ -1,4 +1,4 @@
-"""winograd.f2 to .f7: the same code with another tile; one of 7 x 5; some with filters in 24 bits, or products of halves."""
+"""winograd.f2 to .f7: the same code with another tile; one of 7 x 5; some with filters in 24 bits, some in halves."""
 
 from __future__ import annotations
 

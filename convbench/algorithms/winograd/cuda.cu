@@ -1,20 +1,20 @@
-// winograd.f<m>: the transforms of F(P x Q, R x S), V = B^T d B of the inputs and Y = A^T M A of the products; a thread a tile.
+// winograd.f<m>: the transforms of F(P x Q, R x S), V = B^T d B and Y = A^T M A; a thread a tile.
 //
-// The shape in front is that of one tile: a window of H x W inputs, P x Q outputs. So layers share what is compiled; what
-// differs between them comes in Geometry. In front stand too, exact,  BT_H [TH][H], BT_W [TW][W], AT_H [P][TH], AT_W [Q][TW],
-// and the bytes of shared memory of both kernels, SHARED_IN and SHARED_OUT.
-// A thread copies its window to shared memory, in a lane of its own, and transforms rows and columns there: all loads are
-// under way at once, loops over rows and columns need no unrolling, and windows of 10 x 10 take no more registers than small
-// ones.
+// The shape in front is that of one tile: a window of H x W inputs, P x Q outputs. So layers share what is compiled;
+// what differs between them comes in Geometry. In front stand too, exact,  BT_H [TH][H], BT_W [TW][W], AT_H [P][TH],
+// AT_W [Q][TW], and the bytes of shared memory of both kernels, SHARED_IN and SHARED_OUT.
+// A thread copies its window to shared memory, in a lane of its own, and transforms rows and columns there: all loads
+// are under way at once, loops over rows and columns need no unrolling, and windows of 10 x 10 take no more registers
+// than small ones.
 //
-//   V [TH TW][channels][tiles], M [TH TW][filters][tiles]: tiles fastest, so that a warp writes or reads whole lines of a plane.
+//   V [TH TW][channels][tiles], M [TH TW][filters][tiles]: tiles fastest, so that a warp moves whole lines of a plane.
 //
-// With TERMS the product is one of halves (halves.cuh), and V [TH TW][groups][TERMS][channels of a group][tiles] float16:
-// each input is scaled by its image's power of two before it is transformed, so that all images under a tile are alike, and
-// each output by the inverse and that of its filter. B^T d B is at most 2^HEADROOM times d.
+// With TERMS the product is one of halves (halves.cuh), and V [TH TW][groups][TERMS][channels of a group][tiles]
+// float16: each input is scaled by its image's power of two before it is transformed, so that all images under a tile
+// are alike, and each output by the inverse and that of its filter. B^T d B is at most 2^HEADROOM times d.
 //
-// Tiles lie on a mosaic of images. An axis of it is a line of items (images, times the output's phases where the filter is
-// dilated), `pitch` positions apart. Neighbours share their padding; outputs that fall between images are dropped:
+// Tiles lie on a mosaic of images. An axis of it is a line of items (images, times the output's phases where the filter
+// is dilated), `pitch` positions apart. Neighbours share their padding; outputs that fall between images are dropped:
 //
 //   pitch 5: images of 4 x 4, padding 1, 3 x 3 filters          input     . a b c d . e f g h . i j k l .
 //   tiles of 4 outputs go on across the images                  output    A B C D - E F G H - I J K L
@@ -25,7 +25,7 @@
 #include "../halves/halves.cuh"
 
 constexpr int TH = sizeof(BT_H) / sizeof(BT_H[0]), TW = sizeof(BT_W) / sizeof(BT_W[0]);
-static_assert(sizeof(T) == 4 && TH >= H && TW >= W, "a window is copied in words, and is never larger than its transform");
+static_assert(sizeof(T) == 4 && TH >= H && TW >= W, "windows are copied in words, and are no larger than transforms");
 
 // One axis of the mosaic.
 struct Axis {
@@ -62,8 +62,8 @@ struct Staging {
 static_assert(sizeof(Half) == SHARED_IN && sizeof(Staging) == SHARED_OUT, "what the launches give");
 constexpr int OUTSIDE = 0x7fffffff;
 
-// A position on an axis, and how a window goes on from there. (Outputs need not: where nothing wraps, a tile's outputs never
-// pass the end of an item.)
+// A position on an axis, and how a window goes on from there. (Outputs need not: where nothing wraps, a tile's outputs
+// never pass the end of an item.)
 struct Place {
   int image, phase, local;
 
@@ -106,7 +106,8 @@ __device__ __forceinline__ int images_right_of(const Geometry& g, int row_image)
 }
 
 // The factors of images under the columns of a window in one row of the mosaic; 0 where there is none.
-__device__ __forceinline__ void find_scales(const Geometry& g, const unsigned* largest, int tile, int row_image, float (&scales)[W]) {
+__device__ __forceinline__ void find_scales(const Geometry& g, const unsigned* largest, int tile, int row_image,
+                                            float (&scales)[W]) {
   Place column(g.column, (g.first + tile) % g.column.tiles * Q);
 #pragma unroll
   for (int j = 0; j < W; ++j, column.advance(g.column)) {
@@ -115,8 +116,8 @@ __device__ __forceinline__ void find_scales(const Geometry& g, const unsigned* l
   }
 }
 
-// V [TH TW][channels][tiles] of this chunk from x [N, C, H, W]; channels [channels] of {plane, first row, first column, 0}
-// say where the window of a channel begins: phases of the stride and pieces of the filter are channels too.
+// V [TH TW][channels][tiles] of this chunk from x [N, C, H, W]; channels [channels] of {plane, first row, first column,
+// 0} say where the window of a channel begins: phases of the stride and pieces of the filter are channels too.
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_input(const T* __restrict__ x, const int4* __restrict__ channels, const Geometry* __restrict__ geometry,
                 const unsigned* __restrict__ largest, Operand<TERMS, T>::Type* __restrict__ v) {
@@ -146,7 +147,8 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
     const int at = row.local * g.row.step + row.phase * g.row.stride + channel.y;
     const int limit = unsigned(at) < unsigned(g.row.size) ? images_right_of(g, row.image) * image : 0;
     const T* from = x;
-    if (limit > 0) from += (long long)row.image * g.across * image + ((long long)channel.x * g.row.size + at) * g.column.size;
+    const long long in_image = ((long long)channel.x * g.row.size + at) * g.column.size;
+    if (limit > 0) from += (long long)row.image * g.across * image + in_image;
 #pragma unroll
     for (int j = 0; j < W; ++j) {
       const bool inside = columns[j] < limit;
@@ -175,7 +177,7 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
   }
 
   constexpr int PARTS = TERMS ? TERMS : 1;
-  const long long position = (long long)PARTS * g.channels * g.tiles;  // elements from a position's planes to the next's
+  const long long position = (long long)PARTS * g.channels * g.tiles;  // elements from a position to the next
   const long long part = (long long)g.group_channels * g.tiles;        // from a term to the next
   v += (index / g.group_channels * (PARTS - 1LL) * g.group_channels + index) * g.tiles + tile;
 #pragma unroll 1
@@ -189,8 +191,8 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
   }
 }
 
-// y [N, K, P, Q] from M [TH TW][filters][tiles] of this chunk; a warp takes one filter and LANES tiles. Rows of outputs go
-// through shared memory: there a tile has Q neighbours, in y neighbouring threads write neighbours.
+// y [N, K, P, Q] from M [TH TW][filters][tiles] of this chunk; a warp takes one filter and LANES tiles. Rows of outputs
+// go through shared memory: there a tile has Q neighbours, in y neighbouring threads write neighbours.
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry, const unsigned* __restrict__ largest,
                  const float* __restrict__ unscales, T* __restrict__ y) {
@@ -257,7 +259,9 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
 #pragma unroll
     for (int p = 0; p < P; ++p) {
       if (at >= limits[p][from]) continue;
-      if constexpr (TERMS > 0) values[p] *= unscale * unscale_of<HEADROOM>(largest[images[p][from] + images[P + q][from]]);
+      if constexpr (TERMS > 0) {
+        values[p] *= unscale * unscale_of<HEADROOM>(largest[images[p][from] + images[P + q][from]]);
+      }
       y[to[p]] = values[p];
     }
   }

@@ -4,7 +4,8 @@
 
 Tiles lie on a mosaic of the batch's images (mosaic.py); phases of the stride and pieces of the filter are channels C'
 that the input transform reads where they lie in x (unit.py). A chunk has as many tiles as MOST_BYTES allow: chunks
-whose V and M stay in the L2 cache were slower on an H200, by a sixth to a third, as cuBLAS then has too few tiles at a time.
+whose V and M stay in the L2 cache were slower on an H200, by a sixth to a third, as cuBLAS then has too few tiles at
+a time.
 
 winograd.f<m>.split3 has U and V in float16, three terms along the depth for float32's accuracy (halves).
 """
@@ -205,4 +206,5 @@ def flops(rows: Transform, columns: Transform, channels: int, filters: int, grou
 
     into = count(columns.bt) * len(rows.bt[0]) + count(rows.bt) * columns.products
     out_of = count(rows.at) * columns.products + count(columns.at) * rows.m
-    return 2 * (into * channels + out_of * filters + rows.products * columns.products * terms * channels * filters // groups)
+    products = rows.products * columns.products * terms * channels * filters // groups
+    return 2 * (into * channels + out_of * filters + products)
