@@ -48,8 +48,8 @@ WARPGROUP_TILES = (
     Tile(128, 192, ROW, 16, 192, 0.9, 1),
     Tile(128, 128, ROW, 16, 128, 0.78, 1),
     Tile(64, 256, ROW, 16, 256, 0.74, 1),
-    Tile(64, 128, ROW, 16, 128, 0.7, 1),
-    Tile(64, 64, ROW, 16, 64, 0.6, 2),
+    Tile(64, 128, ROW, 16, 128, 0.62, 1),
+    Tile(64, 64, ROW, 16, 64, 0.5, 2),
 )
 # Multiply-adds of chunks (4 floats or 8 halves), in which depth is counted here, while 4 bytes of a part are written or
 # read: about 40e12 beside 4.3e12 bytes a second.
