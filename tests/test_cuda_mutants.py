@@ -18,7 +18,6 @@ from cuda_host.launch import KernelError, LaunchError
 from cuda_host.listing import Case, Edit, Listed, Mutant, deleted, edited, listed, replaced, statements
 
 import convbench.algorithms
-from convbench.algorithms.gemm import implicit_tensor
 
 pytestmark = pytest.mark.usefixtures("host_compiler")
 FOLDER = Path(convbench.algorithms.__file__).parent
@@ -40,12 +39,6 @@ REMOVED = [
     for word, pattern in ORDERS.items()
     for number, match in enumerate(statements(text, pattern))
 ]
-
-
-@pytest.fixture(autouse=True)
-def few_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few that small problems fill each of them again."""
-    monkeypatch.setattr(implicit_tensor, "MOST_STAGES", 4)
 
 
 def caught(kernel: Listed, edit: Edit, races_first: bool) -> str | None:
