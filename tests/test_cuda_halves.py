@@ -225,7 +225,7 @@ def test_sums_of_tensor_cores_are_exact_enough(name: str, layer: str, capability
     assert error(name, problem, np.maximum(x, 0), w, TensorCores(capability)) < tolerance(name, problem) / 2
 
 
-def test_large_terms_first_would_lose_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_terms_first_would_lose_more() -> None:
     """The order of the terms counts: small ones are cut off less while the sum is small."""
     problem = Problem(parse_shape(CONVOLUTIONS["conv3"]))
     x, w = problem.operands(3)
