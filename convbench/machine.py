@@ -114,10 +114,13 @@ def blas() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout this package runs from, `+` after it where files differ; "" outside a checkout."""
+    """The commit of the checkout this package runs from, `+` after it where files differ.
+
+    Outside a checkout what CONVBENCH_COMMIT says (of a copy in a container, say), or "".
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return ""
+        return os.environ.get("CONVBENCH_COMMIT", "")
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)

@@ -154,6 +154,7 @@ class RecordedModule:
 
     file: str
     source: str
+    own_instructions: bool = False
     kernels: dict[str, RecordedKernel] = field(default_factory=dict)
 
     def get_function(self, name: str) -> RecordedKernel:
@@ -172,4 +173,8 @@ class Recorder(ArrayDevice):
 
     def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         self.modules.append(RecordedModule(source.name, cuda_source(source, problem, **knobs)))
+        return self.modules[-1]
+
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        self.load(source, problem, **knobs).own_instructions = True
         return self.modules[-1]

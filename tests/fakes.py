@@ -105,6 +105,8 @@ class FakeDevice:
     def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         raise NoDevice("a scripted clock compiles nothing")
 
+    load_own = load
+
     def warnings(self) -> Iterable[str]:
         return ()
 

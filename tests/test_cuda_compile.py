@@ -42,7 +42,7 @@ ON_CUDA = [algorithm for algorithm in built_in() if "cuda" in algorithm.on and a
 
 
 @cache
-def compile_log(source: str, arch: int) -> str:
+def compile_log(source: str, arch: int, own_instructions: bool = False) -> str:
     """What ptxas says of each kernel, after a compilation to machine code that must succeed."""
     from cuda.bindings import nvrtc
 
@@ -51,7 +51,8 @@ def compile_log(source: str, arch: int) -> str:
         return result[1] if len(result) > 1 else None
 
     program = ok(nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], []))
-    options = [f"--gpu-architecture=sm_{arch}".encode(), b"--std=c++17", b"--ptxas-options=-v"]
+    name = f"sm_{arch}{'a' if own_instructions else ''}"
+    options = [f"--gpu-architecture={name}".encode(), b"--std=c++17", b"--ptxas-options=-v"]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     size = ok(nvrtc.nvrtcGetProgramLogSize(program))
     assert isinstance(size, int)
@@ -79,7 +80,7 @@ def modules_of(algorithm: Algorithm, problem: Problem, arch: int) -> list[Record
 
 
 def check(module: RecordedModule, arch: int) -> None:
-    log = compile_log(module.source, arch)
+    log = compile_log(module.source, arch, module.own_instructions)
     assert "warning" not in log, log
     spills = [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", log)]
     assert spills, f"ptxas said nothing of spills:\n{log}"
@@ -156,11 +157,31 @@ extern "C" __global__ void all(float* y, const float4* x) {
 """
 
 
-@pytest.mark.parametrize("arch", SHARED_MEMORY)
-def test_the_wrappers_of_ptx_compile(arch: int, tmp_path: Path) -> None:
-    (tmp_path / "ptx.cuh").write_text((FOLDER.parent / "devices" / "ptx.cuh").read_text())
-    (tmp_path / "k.cu").write_text(WRAPPERS)
-    assert "spill" in compile_log(cuda_source(tmp_path / "k.cu", Problem(parse_shape(ODD[0]))), arch)
+OF_WARPGROUPS = """#include "warpgroup.cuh"
+extern "C" __global__ void all(float* y) {
+  __shared__ __align__(1024) int4 s[1024];
+  float sums[32] = {};
+  begin_products();
+  publish_to_products();
+  begin_product<float, 64>(sums, s, s + 512, 2);
+  begin_product<unsigned short, 64>(sums, s, s + 512, 0);
+  commit_products();
+  wait_for_products<0>();
+  y[threadIdx.x] = sums[3];
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "arch", "own_instructions"),
+    [*((WRAPPERS, arch, False) for arch in SHARED_MEMORY), (WRAPPERS, 90, True), (OF_WARPGROUPS, 90, True)],
+)
+def test_the_wrappers_of_assembly_compile(text: str, arch: int, own_instructions: bool, tmp_path: Path) -> None:
+    for name in ("ptx.cuh", "warpgroup.cuh"):
+        (tmp_path / name).write_text((FOLDER.parent / "devices" / name).read_text())
+    (tmp_path / "k.cu").write_text(text)
+    source = cuda_source(tmp_path / "k.cu", Problem(parse_shape(ODD[0])))
+    assert "spill" in compile_log(source, arch, own_instructions)
 
 
 def test_wide_indices_compile() -> None:

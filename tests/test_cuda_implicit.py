@@ -143,15 +143,18 @@ def only(tile: Tile, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans have no choice but this tile."""
     monkeypatch.setitem(implicit.TILES_BY_PRECISION, precision, (tile,))
     monkeypatch.setattr(implicit_tensor, "TILES", (tile,))
+    monkeypatch.setattr(implicit_tensor, "WARPGROUP_TILES", (tile,))
 
 
-@pytest.mark.parametrize("arch", [80, 90])
-@pytest.mark.parametrize(
-    ("precision", "tile"),
-    [(precision, tile) for precision, tiles in implicit.TILES_BY_PRECISION.items() for tile in tiles]
-    + [("tf32", tile) for tile in implicit_tensor.TILES],
-    ids=str,
-)
+# A precision, a tile, and a GPU that takes it.
+EACH = [
+    *((name, tile, arch) for name, tiles in implicit.TILES_BY_PRECISION.items() for tile in tiles for arch in (80, 90)),
+    *(("tf32", tile, 80) for tile in implicit_tensor.TILES),
+    *((name, tile, 90) for name in ("tf32", "float16") for tile in implicit_tensor.WARPGROUP_TILES),
+]
+
+
+@pytest.mark.parametrize(("precision", "tile", "arch"), EACH, ids=str)
 def test_every_tile_compiles_without_spills(
     precision: str, tile: Tile, arch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,20 +164,22 @@ def test_every_tile_compiles_without_spills(
     check(device.modules[0], arch)
 
 
-def on_host(problem: Problem, x: Any, w: Any) -> Any:
+def on_host(problem: Problem, x: Any, w: Any, capability: int = 90, edit: Any = None) -> Any:
     """The answer of a plan whose kernels run on the CPU."""
-    device: Any = HostDevice(seed=2)
+    device: Any = HostDevice(capability, seed=2, edit=edit)
     plan = implicit.on_cuda(problem, device)
     y = np.full(problem.shape.y_shape, np.nan, problem.storage)
     plan.run(x, plan.prepare(w), y)
     return y
 
 
-def error_with(tile: Tile, word: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> float:
+def error_with(
+    tile: Tile, word: str, precision: str, monkeypatch: pytest.MonkeyPatch, capability: int = 90, edit: Any = None
+) -> float:
     only(tile, precision, monkeypatch)
     problem = Problem(parse_shape(word), precision)
     x, w = problem.operands(1)
-    return judge(on_host(problem, x, w), truth(x, w, problem.shape)).error
+    return judge(on_host(problem, x, w, capability, edit), truth(x, w, problem.shape)).error
 
 
 @pytest.mark.parametrize("tile", implicit.TILES, ids=str)
@@ -185,7 +190,33 @@ def test_every_tile_of_float32_is_right(tile: Tile, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("tile", implicit_tensor.TILES, ids=str)
 def test_every_tile_of_tensor_cores_is_right(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
     precision = ("tf32", "float16")[tile.filters % 64 == 0]
-    assert error_with(tile, "n2c9h9w16k130r2s3p1", precision, monkeypatch) < 4e-4
+    assert error_with(tile, "n2c9h9w16k130r2s3p1", precision, monkeypatch, 80) < 4e-4
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+@pytest.mark.parametrize("tile", implicit_tensor.WARPGROUP_TILES, ids=str)
+def test_every_tile_of_warpgroups_is_right(tile: Tile, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    word = "n2c9h9w16k200r2s3p1"
+    assert error_with(tile, word, precision, monkeypatch) < 4e-4
+    if tile.filters > 64:  # the lists of planted bugs reach tiles of one warpgroup alone
+
+        def edit(source: str) -> str:
+            return source.replace("(TILE_P + 64 * warpgroup) * ROW", "TILE_P * ROW")
+
+        assert error_with(tile, word, precision, monkeypatch, edit=edit) > 0.1
+
+
+def test_hopper_multiplies_by_warpgroups_where_filters_slide() -> None:
+    for word, capability, file in (
+        ("n128c256h13w13k384r3s3p1", 90, "implicit_warpgroup.cu"),
+        ("n128c256h13w13k384r3s3p1", 80, "implicit_tensor.cu"),
+        ("n128c256h13w13k384r3s3p1", 100, "implicit_tensor.cu"),
+        ("n128c256h6w6k4096r6s6", 90, "implicit_tensor.cu"),
+    ):
+        device: Any = Recorder(capability)
+        implicit.on_cuda(Problem(parse_shape(word), "float16"), device)
+        assert [module.file for module in device.modules] == [file]
+        assert device.modules[0].own_instructions == (file == "implicit_warpgroup.cu")
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])

@@ -15,6 +15,7 @@ from cuda_host.listing import Case, Listed, files_of, listed
 
 import convbench.algorithms
 from convbench.algorithms import built_in
+from convbench.algorithms.gemm import implicit_tensor
 from convbench.problem import PRECISIONS, Problem
 from convbench.shapes import parse_shape
 
@@ -34,6 +35,12 @@ ODD = (
     "n1c1h6w6k1r1s2u7p7",
     "n2c5h13w11k17r5s5u3p2",
 )
+
+
+@pytest.fixture(autouse=True)
+def few_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few that small problems fill each of them again."""
+    monkeypatch.setattr(implicit_tensor, "MOST_STAGES", 4)
 
 
 @pytest.mark.parametrize(("kernel", "case"), CASES, ids=IDS)

@@ -18,6 +18,7 @@ from cuda_host.launch import KernelError, LaunchError
 from cuda_host.listing import Case, Edit, Listed, Mutant, deleted, edited, listed, replaced, statements
 
 import convbench.algorithms
+from convbench.algorithms.gemm import implicit_tensor
 
 pytestmark = pytest.mark.usefixtures("host_compiler")
 FOLDER = Path(convbench.algorithms.__file__).parent
@@ -25,6 +26,9 @@ ORDERS = {
     "barrier": r"__syncthreads\(\)",
     "barrier of a warp": r"__syncwarp\([^;)]*\)",
     "wait": r"copy_async_wait<[^;>]*>\(\)",
+    "wait for products": r"wait_for_products<[^;>]*>\(\)",
+    "publication": r"publish_to_products\(\)",
+    "begin of products": r"begin_products\(\)",
 }
 LEAST_MUTANTS, LEAST_FILES = 20, 4
 PATIENCE_SECONDS = 5.0  # with a mutant that may never end
@@ -36,6 +40,12 @@ REMOVED = [
     for word, pattern in ORDERS.items()
     for number, match in enumerate(statements(text, pattern))
 ]
+
+
+@pytest.fixture(autouse=True)
+def few_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few that small problems fill each of them again."""
+    monkeypatch.setattr(implicit_tensor, "MOST_STAGES", 4)
 
 
 def caught(kernel: Listed, edit: Edit, races_first: bool) -> str | None:

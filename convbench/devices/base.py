@@ -124,6 +124,10 @@ class Device(Protocol):
         """The compiled CUDA module of a `.cu` file for this problem (raises NoDevice on a CPU)."""
         ...
 
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        """The same with instructions that only this GPU's generation has: compiled for sm_90a on sm_90."""
+        ...
+
     def warnings(self) -> Iterable[str]:
         """What about this machine, now, makes times doubtful, each with advice."""
         ...

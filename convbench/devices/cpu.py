@@ -223,6 +223,8 @@ class Cpu:
         """A CPU runs no CUDA."""
         raise NoDevice(f"{source.name} is CUDA source and this device is the CPU; use --device cuda")
 
+    load_own = load
+
     def warnings(self) -> Iterator[str]:
         """Frequency governor, threads that share cores, other processes."""
         governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

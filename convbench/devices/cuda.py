@@ -15,7 +15,7 @@ from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
 from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
 from convbench.devices.cufft import irfft2, rfft2
-from convbench.devices.cupy_parts import CupyLaunches, counting_hook
+from convbench.devices.cupy_parts import CupyLaunches, compiled, counting_hook
 from convbench.devices.launches import ENQUEUE_GUESS_S, LiveBytes, timed, timed_hot
 from convbench.devices.nvml import open_nvml
 from convbench.problem import PRECISIONS, Problem
@@ -23,6 +23,7 @@ from convbench.problem import PRECISIONS, Problem
 PEAK_SIZE = 4096  # rows and columns of the matrix product that stands for the peak
 PEAK_SECONDS = 0.5  # for each ceiling
 JOULE_SECONDS = 0.5  # NVML counts energy about every 100 ms
+OPTIONS = ("--std=c++17",)  # of NVRTC
 COPY_BYTES = 1 << 30  # of the copy that stands for the bandwidth, where the memory has room
 
 
@@ -201,8 +202,12 @@ class Cuda:
 
     def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """The module of a `.cu` file with this problem's shape; CuPy compiles it for this GPU and caches the result."""
-        text = cuda_source(source, problem, **knobs)
-        return self.xp.RawModule(code=text, options=("--std=c++17",), backend="nvrtc")
+        return self.xp.RawModule(code=cuda_source(source, problem, **knobs), options=OPTIONS, backend="nvrtc")
+
+    def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
+        """The same for sm_90a, say, which CuPy does not compile for."""
+        path = compiled(cuda_source(source, problem, **knobs), f"sm_{self.capability}a", OPTIONS)
+        return self.xp.RawModule(path=str(path))
 
     def joules(self, call: Call) -> float | None:
         """The growth of NVML's counter over JOULE_SECONDS of calls, where there is one."""

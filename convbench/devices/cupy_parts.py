@@ -1,8 +1,12 @@
-"""What timing and weighing need of CuPy: events and a kernel that spins, and a hook into its memory pool."""
+"""Around CuPy: events and a kernel that spins, a hook into its memory pool, and code that it does not compile."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from convbench.devices.launches import LiveBytes
@@ -70,3 +74,31 @@ def counting_hook(base: Any, live: LiveBytes) -> Any:
             live.gave(facts["mem_ptr"])
 
     return CountingHook()
+
+
+def compiled(source: str, architecture: str, options: Sequence[str]) -> Path:
+    """The file of `source`'s machine code for an architecture that CuPy would not choose, by NVRTC; made once.
+
+    It lies among CuPy's own, and is renamed into place, so that others see all of it or nothing. Raises RuntimeError
+    with what the compiler says.
+    """
+    from cupy_backends.cuda.libs import nvrtc
+
+    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    words = (f"--gpu-architecture={architecture}", "-ftz=true", *options)
+    key = hashlib.sha256("\0".join((source, *words, str(nvrtc.getVersion()))).encode()).hexdigest()
+    path = folder / f"convbench-{key[:40]}.cubin"
+    if not path.is_file():
+        program = nvrtc.createProgram(source, "kernel.cu", (), ())
+        try:
+            nvrtc.compileProgram(program, words)
+            code = nvrtc.getCUBIN(program)
+        except nvrtc.NVRTCError:
+            raise RuntimeError(f"NVRTC for {architecture}: {nvrtc.getProgramLog(program)}") from None
+        finally:
+            nvrtc.destroyProgram(program)
+        folder.mkdir(parents=True, exist_ok=True)
+        mine = path.with_suffix(f".{os.getpid()}")
+        mine.write_bytes(code)
+        mine.replace(path)
+    return path

@@ -48,6 +48,7 @@ char* map(size_t bytes) {
 void make_arena(Arena& arena) {
   arena.fibers = (Fiber*)map(MOST_THREADS * sizeof(Fiber));
   arena.copies = (Copy*)map(MOST_THREADS * MOST_COPIES * sizeof(Copy));
+  arena.warpgroups = (Warpgroup*)map(MOST_THREADS * sizeof(Warpgroup));
   arena.stacks = map(MOST_THREADS * (STACK + GUARD));
   for (unsigned i = 0; i < MOST_THREADS; ++i) mprotect(arena.stacks + i * (STACK + GUARD), GUARD, PROT_NONE);
   constexpr size_t shared = 256 << 10;  // MOST_SHARED and its slack

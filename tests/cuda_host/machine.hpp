@@ -5,7 +5,7 @@
 #pragma GCC visibility push(hidden)
 namespace cuda_host {
 
-constexpr unsigned MOST_THREADS = 1024, WARP = 32, MOST_COPIES = 256;
+constexpr unsigned MOST_THREADS = 1024, WARP = 32, MOST_COPIES = 256, MOST_PRODUCTS = 64, MOST_SUMS = 128;
 constexpr size_t STACK = 64 << 10, GUARD = 64 << 10;  // GUARD is a multiple of any page size in use
 constexpr size_t FAR = 16 << 20;                      // not mapped, on each side of dynamic shared memory
 
@@ -18,6 +18,20 @@ struct Copy {
   int bytes;
   bool valid;
   unsigned group;
+};
+
+// A product of a warpgroup that has been begun and not yet waited for.
+struct WarpgroupProduct {
+  const char *a, *b;
+  int chunk;
+  bool half;
+  unsigned group;
+};
+
+// A thread's part of its warpgroup's products.
+struct Warpgroup {
+  WarpgroupProduct products[MOST_PRODUCTS];
+  float sums[MOST_SUMS];
 };
 
 // Computes a warp operation for all lanes in `lanes`, whose operands they have posted.
@@ -37,6 +51,11 @@ struct Fiber {
   int predicate;  // of __syncthreads_count: what it brings, then what all brought
   unsigned group;  // of its next cp.async
   unsigned copies;
+  unsigned product_group;  // of its next product of a warpgroup
+  unsigned products;
+  float* sums;  // of the products that are under way, or null
+  int columns;
+  bool may_multiply, unpublished;  // since begin_products; copies that products do not see yet
 };
 
 // An array argument: its bytes, and the mapped pages around it.
@@ -48,6 +67,7 @@ struct Region {
 struct Arena {
   Fiber* fibers;
   Copy* copies;
+  Warpgroup* warpgroups;
   char *stacks, *shared_end, *signal_stack;
 };
 
@@ -59,6 +79,7 @@ struct Machine {
   void** arguments;
   char *dynamic, *static_begin, *static_end;
   unsigned dynamic_bytes, threads, alive, block, seed, random;
+  bool unpublished;  // of any thread, at the last barrier
   Region* regions;
   unsigned region_count;
   bool failed;

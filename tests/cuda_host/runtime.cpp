@@ -5,6 +5,7 @@
 #include "mistakes.hpp"
 #include "scheduler.hpp"
 #include "warps.hpp"
+#include "warpgroups.hpp"
 #include "launch.hpp"
 #ifdef CUDA_HOST_RACECHECK
 #include "racecheck.hpp"

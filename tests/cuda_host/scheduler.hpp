@@ -110,9 +110,11 @@ bool open_barrier() {
     }
     sum += fiber.predicate;
   }
+  machine.unpublished = false;
   for (unsigned i = 0; i < machine.threads; ++i) {
     Fiber& fiber = machine.arena.fibers[i];
     if (fiber.state != AT_BARRIER) continue;
+    machine.unpublished |= fiber.unpublished;
     fiber.state = READY;
     fiber.predicate = sum;
   }

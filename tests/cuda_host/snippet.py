@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ import convbench.devices
 from cuda_host.launch import HostKernel
 from cuda_host.module import HostModule
 
-_PTX = (Path(convbench.devices.__file__).parent / "ptx.cuh").read_text().replace("#pragma once", "")
+_FOLDER = Path(convbench.devices.__file__).parent
+_HEADERS = "".join(
+    f'#line 1 "{name}"\n' + re.sub(r"(?m)^#(pragma once|include .*)$", "", (_FOLDER / name).read_text())
+    for name in ("ptx.cuh", "warpgroup.cuh")
+)
 
 
 def kernel(code: str, name: str = "f", racecheck: bool = False, shared_limit: int = 227 << 10) -> HostKernel:
-    """The kernel `name` of a file kernel.cu that includes ptx.cuh."""
-    source = f'#line 1 "ptx.cuh"\n{_PTX}\n#line 1 "kernel.cu"\n{code}\n'
+    """The kernel `name` of a file kernel.cu that includes the wrappers of assembly."""
+    source = f'{_HEADERS}\n#line 1 "kernel.cu"\n{code}\n'
     return HostModule(source, racecheck, shared_limit).get_function(name)
 
 

@@ -11,6 +11,11 @@ inline void copy_async_commit() { ++machine.current->group; }
 
 CUDA_HOST_HIDDEN void multiply_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 CUDA_HOST_HIDDEN void multiply_half(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+CUDA_HOST_HIDDEN void begin_product(float* d, int columns, const void* a, const void* b, int chunk, bool half);
+CUDA_HOST_HIDDEN void wait_for_products(int left);
+inline void publish_to_products() { machine.current->unpublished = false; }
+inline void begin_products() { machine.current->may_multiply = true; }
+inline void commit_products() { ++machine.current->product_group; }
 CUDA_HOST_HIDDEN void load_matrices(unsigned (&r)[4], const void* row, bool transposed);
 
 // The nearest half, ties to even.

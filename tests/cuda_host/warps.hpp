@@ -98,6 +98,7 @@ void copy_async_wait(int left) {
       continue;
     }
     race_access(copy.to, copy.bytes, WRITE, CUDA_HOST_HERE);
+    fiber.unpublished = true;
     if (copy.valid)
       memcpy(copy.to, copy.from, copy.bytes);
     else

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from math import ceil, log2
+from math import ceil, log2, prod
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ THREADS = 128  # tiled.cu's, for each of these sizes
 # A model of an H200, in bytes of its memory's traffic: it only has to rank sizes. 4.3 TB/s, beside 45 TFLOP/s of
 # complex products in float32, or 600 of halves.
 FLOPS_A_BYTE, FLOPS_OF_HALVES_A_BYTE = 10, 140
+# A row of a tile ends within a sector of memory, which its neighbour fills later. Where y is so many times the L2
+# cache, that costs so many bytes a row more (by sizes tried for conv1).
+LARGE_Y, BROKEN_ROW_BYTES = 2, 128
 MOST_BYTES = 1 << 30  # of the spectra of a chunk, on both sides of the product
 COLUMN_STEP = 32  # columns a chunk: a multiple, which cuBLAS's tiles divide
 PREPARE_BYTES = 64 << 20  # of each array that transforming the filters needs
@@ -68,6 +71,13 @@ class Work:
         """Products, both sides' spectra written and read, and the filters' read once; as bytes, one after another."""
         moved = 2 * self.tile_bytes * self.tiles + self.filter_bytes
         return self.phases * (self.product_flops / (FLOPS_OF_HALVES_A_BYTE if self.terms else FLOPS_A_BYTE) + moved)
+
+    @property
+    def broken_rows_bytes(self) -> int:
+        """What rows cost that end within a sector; none where a tile is an image's whole plane."""
+        if self.rows.tiles * self.columns.tiles * self.phases == 1:
+            return 0
+        return BROKEN_ROW_BYTES * self.phases * self.tiles * self.shape.k * self.rows.tile
 
     @property
     def flops(self) -> int:
@@ -119,7 +129,8 @@ def plan(problem: Problem, device: Device, terms: int = 0) -> Plan:
     """The size of the least cost on each side."""
     heights, widths = ([size for size in SIZES if size > axis.length] for axis in axes(problem.shape, None))
     works = [Work(problem.shape, size, terms) for size in product(heights, widths)]
-    return kernels(problem, device, min(works, key=lambda work: work.cost))
+    is_large = prod(problem.shape.y_shape) * problem.number.bytes > LARGE_Y * device.cache_bytes
+    return kernels(problem, device, min(works, key=lambda work: work.cost + is_large * work.broken_rows_bytes))
 
 
 def kernels(problem: Problem, device: Device, work: Work) -> Plan:

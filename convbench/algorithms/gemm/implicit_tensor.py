@@ -1,5 +1,7 @@
 """gemm.implicit on tensor cores: x with its channels last, then a gathered matrix product in tf32 or float16.
 
+The product is implicit_tensor.cu's, by warps; on Hopper implicit_warpgroup.cu's, by warpgroups.
+
 Tensor cores want operands in pieces of 16 bytes along the depth of the product, and a tap of NCHW has 4. So each call
 first copies x to [N, rows, columns, groups, channels] (the phase "layout"), padding and phases of the stride written
 out. Chunks of 16 bytes are gathered from there; offsets_and_sources says in which order.
@@ -7,6 +9,7 @@ out. Chunks of 16 bytes are gathered from there; offsets_and_sources says in whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product as pairs
 from math import prod
@@ -22,7 +25,8 @@ from convbench.shapes import ConvShape
 
 CHUNK_BYTES = 16  # of an asynchronous copy
 ROW = 8  # chunks of a step
-STAGES = 3  # buffers: two steps are under way while one is multiplied
+WARP_STAGES = 3  # buffers: two steps are under way while one is multiplied
+LEAST_STAGES, MOST_STAGES = 3, 8  # by warpgroups: one filled at least, while two are multiplied; the rest hides waiting
 # Filters, pixels, chunks a step; filters and pixels a warp; speed (on an H200), blocks a multiprocessor.
 TILES = (
     Tile(128, 128, ROW, 64, 64, 1.0, 2),
@@ -34,6 +38,18 @@ TILES = (
     Tile(96, 256, ROW, 48, 64, 0.72, 1),
     Tile(128, 32, ROW, 32, 32, 0.6, 3),  # fully connected layers: an image is a pixel
     Tile(32, 32, ROW, 16, 16, 0.4, 3),
+)
+# By warpgroups of 64 filters x all pixels, cut into their 4 warps. Shared memory bounds them: each warpgroup reads all
+# pixels, so small tiles are slow.
+HOPPER = 90
+WARPGROUP_TILES = (
+    Tile(128, 256, ROW, 16, 256, 1.0, 1),
+    Tile(192, 192, ROW, 16, 192, 1.0, 1),
+    Tile(128, 192, ROW, 16, 192, 0.9, 1),
+    Tile(128, 128, ROW, 16, 128, 0.78, 1),
+    Tile(64, 256, ROW, 16, 256, 0.74, 1),
+    Tile(64, 128, ROW, 16, 128, 0.62, 1),
+    Tile(64, 64, ROW, 16, 64, 0.5, 2),
 )
 # Multiply-adds of chunks (4 floats or 8 halves), in which depth is counted here, while 4 bytes of a part are written or
 # read: about 40e12 beside 4.3e12 bytes a second.
@@ -131,18 +147,27 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
         raise Unsupported("x with its channels last has 2^31 pieces of 16 bytes or more: indices would not fit 32 bits")
     k, outputs, depth_chunks = s.k // s.groups, prod(s.y_shape), copy.depth // chunk
     room = SHARED_MEMORY.get(device.capability, LEAST_SHARED_MEMORY)
-    tiles = [tile for tile in TILES if shared_memory(tile) <= room]
+    # A fully connected layer has few pixels, and nothing they share: there warps were faster at every batch.
+    by_warpgroups = device.capability == HOPPER and not s.is_matrix_product
+    known: Sequence[Tile] = WARPGROUP_TILES if by_warpgroups else TILES
+    tiles = [tile for tile in known if shared_memory(tile, LEAST_STAGES) <= room]
     tiling = best_tiling(tiles, s.groups, k, s.n * s.p * s.q, depth_chunks, SUM_COST)
     tile, split = tiling.tile, tiling.shares
-    module = device.load(
-        Path(__file__).with_suffix(".cu"), problem, STAGED_H=copy.size[0], STAGED_W=copy.size[1],
-        STAGED_C=copy.channels, PHASES_H=copy.phases[0], PHASES_W=copy.phases[1], STEP_H=copy.step[0],
-        STEP_W=copy.step[1], DEPTH_CHUNKS=depth_chunks, DEPTH_STEPS=tiling.depth // ROW, STAGES=STAGES, SPLIT=split,
-        TILE_K=tile.filters, TILE_P=tile.pixels, WARP_K=tile.worker_filters, WARP_P=tile.worker_pixels,
-        RESIDENT=tile.resident,
-    )  # fmt: skip
+    stages = min(MOST_STAGES, room // (tile.resident * shared_memory(tile, 1))) if by_warpgroups else WARP_STAGES
+    knobs = {
+        "STAGED_H": copy.size[0], "STAGED_W": copy.size[1], "STAGED_C": copy.channels, "PHASES_H": copy.phases[0],
+        "PHASES_W": copy.phases[1], "STEP_H": copy.step[0], "STEP_W": copy.step[1], "DEPTH_CHUNKS": depth_chunks,
+        "DEPTH_STEPS": tiling.depth // ROW, "STAGES": stages, "SPLIT": split, "TILE_K": tile.filters,
+        "TILE_P": tile.pixels, "RESIDENT": tile.resident,
+    }  # fmt: skip
+    here = Path(__file__)
+    if by_warpgroups:
+        module = device.load_own(here.with_name("implicit_warpgroup.cu"), problem, **knobs)
+    else:
+        warp = {"WARP_K": tile.worker_filters, "WARP_P": tile.worker_pixels}
+        module = device.load(here.with_suffix(".cu"), problem, **knobs, **warp)
     layout, product, add_parts = (module.get_function(name) for name in ("layout", "product", "add_parts"))
-    product.max_dynamic_shared_size_bytes = shared_memory(tile)
+    shared = product.max_dynamic_shared_size_bytes = shared_memory(tile, stages)
     table, sources = offsets_and_sources(s, copy, chunk, tiling.depth)
     offsets, sources = device.put(table), device.put(sources)
     channels_last = device.empty((s.n, *copy.size, s.groups, copy.channels), problem.storage)
@@ -163,7 +188,7 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
         layout((layout_blocks,), (256,), (x, channels_last))
         yield "layout"
         arguments = (channels_last, packed, offsets, parts if split > 1 else y)
-        product((tiling.blocks,), (32 * tile.workers,), arguments, shared_mem=shared_memory(tile))
+        product((tiling.blocks,), (32 * tile.workers,), arguments, shared_mem=shared)
         yield "product"
         if split > 1:
             add_parts((-(-outputs // 256),), (256,), (parts, y))
@@ -174,6 +199,6 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     return Plan(runs(body), prepare, workspace, note, tiling.flops * chunk, phases_of(body, device))
 
 
-def shared_memory(tile: Tile) -> int:
-    """Bytes of a block: STAGES buffers of a step's pixels and filters."""
-    return STAGES * (tile.filters + tile.pixels) * ROW * CHUNK_BYTES
+def shared_memory(tile: Tile, stages: int) -> int:
+    """Bytes of a block: buffers of a step's pixels and filters."""
+    return stages * (tile.filters + tile.pixels) * ROW * CHUNK_BYTES
