@@ -74,7 +74,9 @@ def test_steps_have_phases_that_add_up_to_the_call() -> None:
     found = {a.name: a for a in OURS}
     for name, phases in (
         ("winograd.f4", {"input transform", "product", "output transform"}),
+        ("winograd.f4.split3", {"largest", "input transform", "product", "output transform"}),
         ("fft.tiled", {"forward transform", "product", "inverse transform"}),
+        ("fft.split3", {"largest", "forward transform", "product", "inverse transform"}),
     ):
         device: Any = ScriptedGpu()
         (row,) = swept(device, found[name], shape=CONVOLUTION, budget=LAUNCH_S, cache="cold", phases=True)

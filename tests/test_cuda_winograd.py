@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
@@ -17,7 +18,7 @@ from convbench.algorithms.unit import UnitAxis, axes
 from convbench.algorithms.winograd import cuda
 from convbench.algorithms.winograd.filters import MOST_TAPS
 from convbench.algorithms.winograd.mosaic import Line, mosaic, stitched_pitch
-from convbench.algorithms.winograd.transforms import transform
+from convbench.algorithms.winograd.transforms import LARGEST_WINDOW, transform
 from convbench.layers import load
 from convbench.problem import Problem
 from convbench.reference import judge, truth
@@ -121,25 +122,18 @@ def test_precisions_of_the_kernels() -> None:
     assert not cuda.takes(4, Problem(LAYERS["conv3"], "float64"))
 
 
-def largest_sums(m: int, taps: int) -> Any:
-    """The largest sum of absolute values in a row of B^T of F(m, taps)."""
-    return max(sum(abs(value) for value in row) for row in transform(m, taps).bt)
+TRANSFORMS = [(m, taps) for m in range(1, 8) for taps in range(1, MOST_TAPS + 1) if m + taps <= LARGEST_WINDOW + 1]
 
 
-@pytest.mark.parametrize("m", [2, 3, 4])
-def test_no_transformed_input_is_larger_than_the_headroom(m: int) -> None:
-    most = 0
-    for rows, columns in product(range(1, MOST_TAPS + 1), repeat=2):
-        sides = [transform(m if taps > 1 else 1, taps) for taps in (rows, columns)]
-        headroom = cuda.headroom(*sides)
-        bound = largest_sums(sides[0].m, rows) * largest_sums(sides[1].m, columns)
-        assert 2 ** (headroom - 1) < bound <= 2**headroom
-        # Some window reaches it: that with the signs of the largest row on either side.
-        bt_rows, bt_columns = (np.array([[float(v) for v in row] for row in f.bt]) for f in sides)
-        d = np.outer(*(np.sign(bt[np.abs(bt).sum(axis=1).argmax()]) for bt in (bt_rows, bt_columns)))
-        assert np.abs(bt_rows @ d @ bt_columns.T).max() == pytest.approx(float(bound))
-        most = max(most, headroom)
-    assert 0 < most <= 12
+@pytest.mark.parametrize(("m", "taps"), TRANSFORMS)
+def test_balanced_transforms_are_the_same_and_never_enlarge(m: int, taps: int) -> None:
+    f = transform(m, taps)
+    even = cuda.balanced(f)
+    assert all(Fraction(1, 2) < sum(map(abs, row)) <= 1 for row in even.bt)
+    assert (even.at, even.m, even.r) == (f.at, m, taps)
+    for rows in zip(f.bt, f.g, even.bt, even.g, strict=True):
+        products = [[a * b for a in bt for b in g] for bt, g in (rows[:2], rows[2:])]
+        assert products[0] == products[1]
 
 
 def test_layers_of_one_tile_share_what_is_compiled() -> None:

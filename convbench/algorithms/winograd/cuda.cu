@@ -11,7 +11,7 @@
 //
 // With TERMS the product is one of halves (halves.cuh), and V [TH TW][groups][TERMS][channels of a group][tiles]
 // float16: each input is scaled by its image's power of two before it is transformed, so that all images under a tile
-// are alike, and each output by the inverse and that of its filter. B^T d B is at most 2^HEADROOM times d.
+// are alike, and each output by the inverse and that of its filter. B^T d B is no larger than d.
 //
 // Tiles lie on a mosaic of images. An axis of it is a line of items (images, times the output's phases where the filter
 // is dilated), `pitch` positions apart. Neighbours share their padding; outputs that fall between images are dropped:
@@ -112,7 +112,7 @@ __device__ __forceinline__ void find_scales(const Geometry& g, const unsigned* l
 #pragma unroll
   for (int j = 0; j < W; ++j, column.advance(g.column)) {
     const int image = row_image * g.across + column.image;
-    scales[j] = column.image < g.across && image < g.images ? scale_of<HEADROOM>(largest[image]) : 0;
+    scales[j] = column.image < g.across && image < g.images ? scale_of<0>(largest[image]) : 0;
   }
 }
 
@@ -260,7 +260,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
     for (int p = 0; p < P; ++p) {
       if (at >= limits[p][from]) continue;
       if constexpr (TERMS > 0) {
-        values[p] *= unscale * unscale_of<HEADROOM>(largest[images[p][from] + images[P + q][from]]);
+        values[p] *= unscale * unscale_of<0>(largest[images[p][from] + images[P + q][from]]);
       }
       y[to[p]] = values[p];
     }

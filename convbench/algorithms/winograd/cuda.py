@@ -7,13 +7,15 @@ that the input transform reads where they lie in x (unit.py). A chunk has as man
 whose V and M stay in the L2 cache were slower on an H200, by a sixth to a third, as cuBLAS then has too few tiles at
 a time.
 
-winograd.f<m>.split3 has U and V in float16, three terms along the depth for float32's accuracy (halves).
+winograd.f<m>.split3 has U and V in float16, three terms along the depth for float32's accuracy (halves), and its
+matrices are balanced: V is then no larger than d, which its image's scale keeps in range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from math import ceil, log2, prod
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,9 @@ def plan(m: int, problem: Problem, device: Device, terms: int = 0) -> Plan:
     """The plan of winograd.f<m> for float32 on CUDA; with `terms`, on tensor cores."""
     s, xp = problem.shape, device.xp
     rows, columns = tile_axes(m, s)
-    f_rows, f_columns = transform(rows.tile, rows.length), transform(columns.tile, columns.length)
+    f_rows, f_columns = (transform(axis.tile, axis.length) for axis in (rows, columns))
+    if terms:
+        f_rows, f_columns = balanced(f_rows), balanced(f_columns)
     positions, k = f_rows.products * f_columns.products, s.k // s.groups
     c = s.c // s.groups * rows.channels * columns.channels
     depth, operand = (c * terms, "float16") if terms else (c, problem.storage)
@@ -68,8 +72,7 @@ def plan(m: int, problem: Problem, device: Device, terms: int = 0) -> Plan:
     together, stack = together_in(columns), positions * s.groups
     counts = chunks(layout.tiles, stack * (depth * (2 if terms else 4) + 4 * k))
     shared_in, shared_out = shared_bytes(f_rows, f_columns, terms)
-    facts: dict[str, Knob] = {"SHARED_IN": shared_in, "SHARED_OUT": shared_out}
-    facts |= {"TERMS": terms, "HEADROOM": headroom(f_rows, f_columns)}
+    facts: dict[str, Knob] = {"SHARED_IN": shared_in, "SHARED_OUT": shared_out, "TERMS": terms}
     facts |= transform_matrices(f_rows, f_columns)
     module = device.load(Path(__file__).with_suffix(".cu"), tile_problem(rows, columns), **facts)
     into, out_of = module.get_function("transform_input"), module.get_function("transform_output")
@@ -122,10 +125,16 @@ def in_halves(xp: Any, u: Any, positions: int, terms: int) -> tuple[Any, Any]:
     return xp.concatenate(terms_of_filters(scaled, terms), axis=2), unscales(xp, exponents)
 
 
-def headroom(rows: Transform, columns: Transform) -> int:
-    """B^T d B is at most 2^this times the largest of d."""
-    norms = (max(sum(abs(value) for value in row) for row in f.bt) for f in (rows, columns))
-    return ceil(log2(prod(float(norm) for norm in norms)))
+def balanced(f: Transform) -> Transform:
+    """The same F(m, r), where each row of B^T makes of numbers up to 1 numbers up to 1, and no less than 1/2.
+
+    Rows of B^T are divided by powers of two, and those of G multiplied, so that M is what it was. Those of F(4, 5) make
+    between 12.5 and 0.08: the squares of both are too far apart for halves with one scale, where numbers of x are too.
+    """
+    factors = [Fraction(2) ** ceil(log2(sum(abs(value) for value in row))) for row in f.bt]
+    bt = [[value / factor for value in row] for row, factor in zip(f.bt, factors, strict=True)]
+    g = [[value * factor for value in row] for row, factor in zip(f.g, factors, strict=True)]
+    return replace(f, bt=bt, g=g)
 
 
 def chunks(tiles: int, bytes_a_tile: int) -> list[int]:
