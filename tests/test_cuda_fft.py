@@ -26,6 +26,7 @@ MORE = (
     "n7c5h1w1k4r1s1",
     "n2c3h1w5k4r1s1u1x5",
 )
+CONV1 = "c3h227w227k96r11s11u4"
 CONV2 = "c96h27w27k256r5s5p2g2"
 CONV3 = "c256h13w13k384r3s3p1"
 KINDS = [("float32", 0), ("float32", TERMS), ("tf32", 1), ("float16", 1)]  # precisions, and terms of a product
@@ -218,6 +219,15 @@ def test_filters_in_halves_are_those_of_float32(
 def test_the_cheapest_size_is_taken(word: str, terms: int, size: tuple[int, int]) -> None:
     plan = cuda.plan(Problem(parse_shape(word)), Recorder(), terms)  # type: ignore[arg-type]
     assert plan.note.startswith(f"{size[0]}x{size[1]} points, 1 tile an image")
+
+
+def test_rows_that_end_within_a_sector_are_weighed_where_y_is_large() -> None:
+    conv1 = parse_shape(f"n128{CONV1}")
+    assert Work(parse_shape(f"n128{CONV3}"), (16, 16)).broken_rows_bytes == 0
+    assert Work(conv1, (16, 32), TERMS).broken_rows_bytes == cuda.BROKEN_ROW_BYTES * 128 * 8 * 96 * 14
+    for cache_bytes, size in ((50 << 20, "16x32 points"), (1 << 30, "16x16 points")):
+        device: Any = Recorder(cache_bytes=cache_bytes)
+        assert cuda.plan(Problem(conv1), device, TERMS).note.startswith(size)
 
 
 @pytest.mark.parametrize(
