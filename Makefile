@@ -29,6 +29,7 @@ format: $(VENV)/.test
 
 # The committed figures of this machine: RESULTS is its folder. Commit first, so that the rows name their commit.
 RESULTS ?= results/amd-epyc-zen5-2-cores
+GPU_RESULTS ?= results/nvidia-h200
 
 results: $(VENV)/.torch
 	rm -f $(RESULTS)/batch1.csv $(RESULTS)/batch1.samples.csv
@@ -59,6 +60,7 @@ docs: $(VENV)/.run
 	$(BIN)/python -m convbench.report.readme README.md $(RESULTS)/batch1.csv
 	test ! -e $(RESULTS)/bench-cpu/batch1.csv || \
 	  $(BIN)/python -m convbench.report.readme README.md $(RESULTS)/bench-cpu
+	test ! -d $(GPU_RESULTS) || $(BIN)/python -m convbench.report.readme README.md $(GPU_RESULTS)
 	$(BIN)/python -m convbench.report.readme results/README.md
 
 $(VENV)/.run: pyproject.toml

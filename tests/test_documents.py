@@ -7,18 +7,22 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cuda_devices import Recorder
 
 from convbench.algorithms import built_in
+from convbench.algorithms.base import Algorithm, Unsupported
 from convbench.problem import Problem
-from convbench.report.readme import rewrite, rewrite_columns, rewrite_comparison
+from convbench.report.readme import rewrite, rewrite_columns, rewrite_comparison, rewrite_gpu
 from convbench.results import COLUMNS, read
 from convbench.shapes import parse_shape
 
 ROOT = Path(__file__).parent.parent
 MACHINE = ROOT / "results" / "amd-epyc-zen5-2-cores"
 HEADLINE, BENCH = MACHINE / "batch1.csv", MACHINE / "bench-cpu"
+GPU = ROOT / "results" / "nvidia-h200"
 
 
 def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
@@ -29,7 +33,7 @@ def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
     assert all(f"| `{name}` |" in copy.read_text() for name in COLUMNS)
 
 
-@pytest.mark.parametrize(("write", "source"), [(rewrite, HEADLINE), (rewrite_comparison, BENCH)])
+@pytest.mark.parametrize(("write", "source"), [(rewrite, HEADLINE), (rewrite_comparison, BENCH), (rewrite_gpu, GPU)])
 def test_the_readme_tables_come_from_the_committed_results(
     tmp_path: Path, write: Callable[[Path, Path], object], source: Path
 ) -> None:
@@ -52,7 +56,19 @@ COMMITTED = [
 ]
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def why_not(algorithm: Algorithm, problem: Problem, kind: str) -> str | None:
+    """Why an algorithm does not take a problem: its refusal, or on CUDA what its plan function says."""
+    if (refusal := algorithm.refusal(problem, kind)) or kind == "cpu":
+        return refusal
+    device: Any = Recorder()
+    try:
+        algorithm.on[kind](problem, device)
+    except Unsupported as reason:
+        return str(reason)
+    return None
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_committed_results_are_clean(path: Path) -> None:
     if path.name.endswith(".samples.csv"):
         assert path.with_name(path.name.replace(".samples", "")).exists()
@@ -61,9 +77,11 @@ def test_committed_results_are_clean(path: Path) -> None:
     assert rows
     known = {algorithm.name: algorithm for algorithm in built_in()}
     for row in rows:
-        if row.status == "unsupported":  # as the algorithm itself says: gemm.gemv on convolutions
-            assert row.note == known[row.algo].refusal(Problem(parse_shape(row.shape), row.precision), row.device)
-        elif (row.family, row.status) != ("library", "skipped"):
+        if row.family == "library":  # what a vendor's cannot do, or does wrong, is a result too
+            assert row.status in ("ok", "skipped", "unsupported", "wrong"), (row.algo, row.layer, row.note)
+        elif row.status == "unsupported":  # as the algorithm itself says: gemm.gemv on convolutions
+            assert row.note == why_not(known[row.algo], Problem(parse_shape(row.shape), row.precision), row.device)
+        else:
             assert row.status == "ok", (row.algo, row.layer, row.note)
     assert all(row.commit and not row.commit.endswith("+") for row in rows), "measured by code that is not committed"
 

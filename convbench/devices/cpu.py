@@ -24,8 +24,7 @@ PEAK_SIZE = 2048  # rows and columns of the matrix product that stands for the p
 MANY = 128  # products, between the largest Winograd tile of one group (121) and the smallest useful FFT (144)
 SHARES = 4  # parts a thread of a stack of products: fine enough to even out, coarse enough to cost nothing
 PEAK_SECONDS = 0.5  # for each ceiling
-DEFAULT_CACHE = 32 << 20  # where the system does not say
-DEFAULT_CORE_CACHE = 512 << 10
+DEFAULT_CACHE, DEFAULT_CORE_CACHE = 32 << 20, 512 << 10  # where the system does not say
 
 
 class Cpu:
@@ -213,11 +212,11 @@ class Cpu:
         from scipy.fft import irfft2
 
         spectra = self.empty((max(counts), size[0], size[1] // 2 + 1), COMPLEX[precision])
-        return Transform(
-            lambda count: spectra[:count],
-            lambda count: irfft2(spectra[:count], size, workers=self.threads, overwrite_x=True),
-            spectra.nbytes,
-        )
+
+        def run(count: int) -> Any:
+            return irfft2(spectra[:count], size, workers=self.threads, overwrite_x=True)
+
+        return Transform(lambda count: spectra[:count], run, spectra.nbytes)
 
     def load(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """A CPU runs no CUDA."""
@@ -234,8 +233,7 @@ class Cpu:
         cores = physical_cores()
         if self.threads > cores:
             yield f"{self.threads} threads on {cores} physical cores get in each other's way; try --threads {cores}"
-        load = os.getloadavg()[0]
-        if load > 0.5 + self.threads:
+        if (load := os.getloadavg()[0]) > 0.5 + self.threads:
             yield f"the load average is {load:.1f}: other processes run; stop them for times that can be compared"
 
 

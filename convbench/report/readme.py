@@ -1,8 +1,9 @@
 """Rewrites what stands between markers in Markdown files, so that no figure and no column list is typed by hand.
 
 `python -m convbench.report.readme README.md results/x.csv` puts the table of a results file into a README,
-`python -m convbench.report.readme README.md results/x/bench-cpu` the comparison with PyTorch in that folder, and
-`python -m convbench.report.readme results/README.md` the list of columns.
+`python -m convbench.report.readme README.md results/x/bench-cpu` the comparison with PyTorch in that folder, the same
+of a folder that `make gpu` has filled what it says of a GPU, and `python -m convbench.report.readme results/README.md`
+the list of columns.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path, PurePath
 
+from convbench.problem import PRECISIONS
 from convbench.report.series import gather
 from convbench.report.tables import best_table
-from convbench.report.versus import comparison
+from convbench.report.versus import comparison, gpu_comparison
 from convbench.results import ResultsError, Row, read
 from convbench.results.stack import read_stack
 
@@ -54,6 +56,18 @@ def rewrite_comparison(readme: Path, folder: Path) -> None:
     replace_between(readme, "comparison", f"{text} From [`{folder.name}`]({link}).")
 
 
+def rewrite_gpu(readme: Path, folder: Path) -> None:
+    """Put the comparison with the vendor's libraries on a GPU, from a folder's `<precision>.csv`, into `readme`.
+
+    It goes between the gpu markers; raises as rewrite does.
+    """
+    rows = [row for name in PRECISIONS if (path := folder / f"{name}.csv").is_file() for row in read(path)]
+    if not any(row.status == "ok" for row in rows):
+        raise ResultsError(f"{folder}: holds no <precision>.csv with a row that is ok, so there is nothing to compare")
+    link = PurePath(os.path.relpath(folder, readme.parent)).as_posix()
+    replace_between(readme, "gpu", f"{gpu_comparison(rows)} From [`{folder.name}`]({link}).")
+
+
 def rewrite_columns(readme: Path) -> None:
     """Put the list of a results file's columns between the columns markers of `readme`; raises as rewrite does."""
     lines = ["| column | what |", "|---|---|"]
@@ -88,7 +102,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         if len(arguments) == 2 and Path(arguments[1]).is_dir():
-            rewrite_comparison(Path(arguments[0]), Path(arguments[1]))
+            by_precision = any((Path(arguments[1]) / f"{name}.csv").is_file() for name in PRECISIONS)
+            (rewrite_gpu if by_precision else rewrite_comparison)(Path(arguments[0]), Path(arguments[1]))
         elif len(arguments) == 2:
             rewrite(Path(arguments[0]), Path(arguments[1]))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from convbench.problem import PRECISIONS
 from convbench.report.series import LIBRARY, Series, common, counted, families, gather, time_of
 from convbench.report.tables import markdown
 from convbench.results import Row, times
@@ -146,6 +147,19 @@ def comparison(rows: Sequence[Row], stack: Sequence[StackRow]) -> str:
             if found := ours_of(stack, plan):
                 body.append([words, *(_sequence(found.get(one.first.batch), plan == OURS) for one in series)])
     head = ["layer", *(f"batch {one.first.batch} (error ≤ {bound_for(one.first.batch):.0e})" for one in series)]
+    return f"{markdown(head, body, 'l' + 'r' * len(series))}\n\n{common(series)}."
+
+
+def gpu_comparison(rows: Sequence[Row]) -> str:
+    """On a GPU as Markdown: a column for each precision and batch, a line for each layer, their mean and the worst."""
+    series = sorted(gather({"": rows}), key=lambda one: (list(PRECISIONS).index(one.first.precision), -one.first.batch))
+    found = [lines(one, PRECISIONS[one.first.precision].tolerance) for one in series]
+    layers = list(dict.fromkeys(layer for one in series for layer in one.layers))
+    tables = [{line.layer: line for line in some} for some in found]
+    body = [[layer, *(_cell(table.get(layer)) for table in tables)] for layer in layers]
+    means = [mean_of(some) for some in found]
+    body.append(["geometric mean", *(f"**{_mean(mean)}**" for mean in means)])
+    head = ["layer", *(f"{one.first.precision}, batch {one.first.batch}" for one in series)]
     return f"{markdown(head, body, 'l' + 'r' * len(series))}\n\n{common(series)}."
 
 

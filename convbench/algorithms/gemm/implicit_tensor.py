@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan, Unsupported
-from convbench.algorithms.gemm.tiling import Tile, best_tiling
+from convbench.algorithms.gemm.tiling import Tile, Tiling, best_tiling
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -154,13 +154,8 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     stages = WARPGROUP_STAGES if by_warpgroups else WARP_STAGES
     tiles = [tile for tile in known if shared_memory(tile, stages) <= room]
     tiling = best_tiling(tiles, s.groups, k, s.n * s.p * s.q, depth_chunks, SUM_COST)
-    tile, split = tiling.tile, tiling.shares
-    knobs = {
-        "STAGED_H": copy.size[0], "STAGED_W": copy.size[1], "STAGED_C": copy.channels, "PHASES_H": copy.phases[0],
-        "PHASES_W": copy.phases[1], "STEP_H": copy.step[0], "STEP_W": copy.step[1], "DEPTH_CHUNKS": depth_chunks,
-        "DEPTH_STEPS": tiling.depth // ROW, "STAGES": stages, "SPLIT": split, "TILE_K": tile.filters,
-        "TILE_P": tile.pixels, "RESIDENT": tile.resident,
-    }  # fmt: skip
+    tile, split, shared = tiling.tile, tiling.shares, shared_memory(tiling.tile, stages)
+    knobs = product_knobs(copy, tiling, stages, depth_chunks)
     here = Path(__file__)
     if by_warpgroups:
         module = device.load_own(here.with_name("implicit_warpgroup.cu"), problem, **knobs)
@@ -168,7 +163,7 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
         warp = {"WARP_K": tile.worker_filters, "WARP_P": tile.worker_pixels}
         module = device.load(here.with_suffix(".cu"), problem, **knobs, **warp)
     layout, product, add_parts = (module.get_function(name) for name in ("layout", "product", "add_parts"))
-    shared = product.max_dynamic_shared_size_bytes = shared_memory(tile, stages)
+    product.max_dynamic_shared_size_bytes = shared
     table, sources = offsets_and_sources(s, copy, chunk, tiling.depth)
     offsets, sources = device.put(table), device.put(sources)
     channels_last = device.empty((s.n, *copy.size, s.groups, copy.channels), problem.storage)
@@ -198,6 +193,17 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     workspace = channels_last.nbytes + offsets.nbytes + sources.nbytes + parts.nbytes
     note = tiling.note + (f", {copy.phases[0]} x {copy.phases[1]} phases" if prod(copy.phases) > 1 else "")
     return Plan(runs(body), prepare, workspace, note, tiling.flops * chunk, phases_of(body, device))
+
+
+def product_knobs(copy: Staged, tiling: Tiling, stages: int, depth_chunks: int) -> dict[str, int]:
+    """The constants of staged.cuh beside the shape."""
+    tile = tiling.tile
+    return {
+        "STAGED_H": copy.size[0], "STAGED_W": copy.size[1], "STAGED_C": copy.channels, "PHASES_H": copy.phases[0],
+        "PHASES_W": copy.phases[1], "STEP_H": copy.step[0], "STEP_W": copy.step[1], "DEPTH_CHUNKS": depth_chunks,
+        "DEPTH_STEPS": tiling.depth // ROW, "STAGES": stages, "SPLIT": tiling.shares, "TILE_K": tile.filters,
+        "TILE_P": tile.pixels, "RESIDENT": tile.resident,
+    }  # fmt: skip
 
 
 def shared_memory(tile: Tile, stages: int) -> int:
