@@ -81,10 +81,13 @@ def test_everything_is_checked_then_measured_the_most_telling_first(commands: Co
     assert {(words[2], words[3]) for words in checks} == {
         (name, precision) for precision in command.PRECISIONS for name in command.chosen("all", precision)
     }
-    assert {words[4] for words in checks} == {"128,16,1"}
-    assert runs(commands) == [(p, str(b)) for p in command.PRECISIONS if command.chosen("all", p) for b in (128, 16, 1)]
-    energy = [words for words in commands.asked if "run" in words[:3] and "--no-energy" not in words]
-    assert [(w[w.index("--precision") + 1], w[w.index("--batch") + 1]) for w in energy] == [("float32", "128")]
+    assert {words[4] for words in checks} == {"16"}
+    assert runs(commands) == [(p, str(b)) for b in (128, 16, 1) for p in command.PRECISIONS if command.chosen("all", p)]
+    assert all("--no-energy" in words for words in commands.asked if "run" in words[:3])
+    commands.asked.clear()
+    command.main(["--out", str(tmp_path), "--no-checks", "--energy"])
+    assert runs(commands)
+    assert not any("--no-energy" in words for words in commands.asked)
     assert (tmp_path / "checks.txt").read_text().startswith("== ")
 
 
@@ -95,11 +98,30 @@ def test_a_deadline_leaves_out_the_last_and_says_so(
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     precisions = [name for name in command.PRECISIONS if command.chosen("all", name)]
     command.main(["--out", str(tmp_path), "--minutes", "5", "--no-checks", "--no-charts"])
-    assert runs(commands) == [("float32", "128"), ("float32", "16")]
-    text = capsys.readouterr().out
-    assert "no time was left for float32 at batch 1" in text
-    assert all(f"{name} at batch 16" in text for name in precisions[1:])
+    assert runs(commands) == [("float32", "128"), ("tf32", "128")]
+    text = " ".join(capsys.readouterr().out.split())
+    assert "no time was left for float16 at batch 128" in text
+    assert all(f"{name} at batch 16" in text for name in precisions)
     assert "GPU=--keep" in text
+
+
+def test_a_run_that_is_not_done_in_time_is_cut_off(
+    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def slow(words: list[str], timeout: float | None = None, **_: Any) -> Any:
+        commands(words)
+        if "run" in words[:4]:
+            limits.append(timeout)
+            raise subprocess.TimeoutExpired(words, timeout or 0)
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    assert command.main(["--out", str(tmp_path), "--no-checks", "--no-charts", "--batches", "16"]) == 0
+    assert all(timeout is not None and timeout <= 480 for timeout in limits)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "no time was left for the rest of float32 at batch 16, the rest of tf32 at batch 16" in text
 
 
 def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -> None:

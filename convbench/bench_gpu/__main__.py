@@ -1,8 +1,9 @@
 """`python -m convbench.bench_gpu`: check everything on this GPU, measure it beside PyTorch and cuDNN, show who wins.
 
 First every algorithm's answers, each algorithm in processes of its own and many at once, which also fills CuPy's cache
-of compiled kernels; then `convbench run`, precision by precision and batch by batch, ours and the vendor's in turns;
-the table comes last. Runs that the deadline leaves out are named. It needs no installation: any Python with CuPy does.
+of compiled kernels; then `convbench run`, batch by batch and precision by precision, ours and the vendor's in turns;
+the table comes last. Runs that the deadline leaves out, or cuts off, are named. It needs no installation: any Python
+with CuPy does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from convbench.bench_gpu.check import NET, check_all
@@ -23,8 +25,9 @@ from convbench.results import ResultsError
 
 PRECISIONS, BATCHES = ("float32", "tf32", "float16"), (128, 16, 1)  # the most telling first
 SEED = 1
+CHECKED = (16,)  # batches whose answers are checked beforehand; those that are measured are checked then too
 MINUTES = 8.0
-BUDGET = 0.2  # seconds a case: a GPU's samples agree after a few
+BUDGET = 0.06  # seconds a case: a GPU's samples agree after a few; what is not timed takes several times as long
 LEAST_SECONDS = 20.0  # a run is not begun with less left
 CHART_SECONDS = 60.0  # of the minutes, for the charts
 
@@ -39,6 +42,7 @@ class Asked:
     algo: str
     precisions: tuple[str, ...]
     batches: tuple[int, ...]
+    energy: bool
     keep: bool
     show: bool
     checks: bool
@@ -54,6 +58,7 @@ def parse(arguments: Sequence[str] | None) -> Asked:
     parser.add_argument("--algo", default="all", help="as for `convbench run`")
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="a comma list, in the order of measuring")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="a comma list, likewise")
+    parser.add_argument("--energy", action="store_true", help="also joules a call, half a second more a case")
     parser.add_argument("--keep", action="store_true", help="measure only what the files lack")
     parser.add_argument("--show", action="store_true", help="measure nothing: show what is in the folder")
     parser.add_argument(
@@ -70,8 +75,8 @@ def parse(arguments: Sequence[str] | None) -> Asked:
         parser.error(f"--batches {found.batches} is not a comma list of whole numbers")
     if found.show and not found.out:
         parser.error("--show needs --out, the folder that is to be shown")
-    return Asked(found.out, found.minutes, found.budget, found.algo, precisions, batches, found.keep, found.show,
-                 found.checks, found.charts)  # fmt: skip
+    return Asked(found.out, found.minutes, found.budget, found.algo, precisions, batches, found.energy, found.keep,
+                 found.show, found.checks, found.charts)  # fmt: skip
 
 
 def folder_of(hardware: str) -> Path:
@@ -88,13 +93,20 @@ def chosen(algo: str, precision: str) -> list[str]:
     return [a.name for a in known if a.name in wanted and "cuda" in a.on and precision in a.precisions_on("cuda")]
 
 
-def sweep(asked: Asked, path: Path, precision: str, batch: int) -> int:
-    """Measure a precision and batch by `convbench run`, appended to the precision's file; its exit code."""
+def sweep(asked: Asked, path: Path, precision: str, batch: int, seconds: float) -> int | None:
+    """Measure a precision and batch by `convbench run`, appended to the precision's file; its exit code.
+
+    None where it was cut off after so many seconds: the rows it had finished are kept.
+    """
     words = ["--net", NET, "--device", "cuda", "--precision", precision, "--batch", str(batch), "--seed", str(SEED)]
     words += ["--algo", ",".join(chosen(asked.algo, precision)), "--budget", str(asked.budget), "--out", str(path)]
-    if not (precision == PRECISIONS[0] and batch == max(asked.batches)):
-        words.append("--no-energy")  # half a second each, and it tells most where there is most to do
-    return subprocess.run([sys.executable, "-m", "convbench", "run", *words], check=False).returncode
+    if not asked.energy:
+        words.append("--no-energy")
+    try:
+        done = subprocess.run([sys.executable, "-m", "convbench", "run", *words], check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.returncode
 
 
 def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
@@ -102,24 +114,29 @@ def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
     from convbench.results import read
 
     code, left = 0, []
-    for precision in asked.precisions:
-        if not chosen(asked.algo, precision):
-            continue
+    precisions = [name for name in asked.precisions if chosen(asked.algo, name)]
+    have: set[tuple[str, int]] = set()
+    for precision in precisions:
         path = folder / f"{precision}.csv"
-        have = {row.batch for row in read(path)} if asked.keep and path.is_file() else set()
-        if not asked.keep:
+        if asked.keep and path.is_file():
+            have |= {(precision, row.batch) for row in read(path)}
+        elif not asked.keep:
             for old in (path, path.with_name(f"{precision}.samples.csv")):
                 old.unlink(missing_ok=True)
-        for batch in asked.batches:
-            if batch in have:
-                continue
-            if end - time.monotonic() < LEAST_SECONDS:
-                left.append(f"{precision} at batch {batch}")
-                continue
-            found = sweep(asked, path, precision, batch)
-            code = max(code, found)
-            if found == 2 or found >= 128:
-                return code, left
+    for batch, precision in product(asked.batches, precisions):
+        seconds = end - time.monotonic()
+        if (precision, batch) in have:
+            continue
+        if seconds < LEAST_SECONDS:
+            left.append(f"{precision} at batch {batch}")
+            continue
+        found = sweep(asked, folder / f"{precision}.csv", precision, batch, seconds)
+        if found is None:
+            left.append(f"the rest of {precision} at batch {batch}")
+            continue
+        code = max(code, found)
+        if found == 2 or found >= 128:
+            break
     return code, left
 
 
@@ -152,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             jobs = [(name, precision) for precision in asked.precisions for name in chosen(asked.algo, precision)]
             if asked.checks:
-                code = check_all(jobs, asked.batches, folder / "checks.txt", device.free_bytes())
+                code = check_all(jobs, CHECKED, folder / "checks.txt", device.free_bytes())
             worst, left = measure(asked, folder, end)
             code = max(code, worst)
         assert folder is not None
