@@ -1,4 +1,4 @@
-"""The README's table of a GPU: a column for each precision and batch, from the files that `make gpu` writes."""
+"""The README's table of a GPU, from the files that `make gpu` writes; and marks for as many algorithms as there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from test_versus import case
 
+from convbench.algorithms import built_in
 from convbench.report.readme import main as rewrite_readme
+from convbench.report.style import looks
 from convbench.report.versus import gpu_comparison
 from convbench.results import Row, Writer
 
@@ -59,3 +61,10 @@ def test_it_is_put_into_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture
     assert rewrite_readme([str(readme), str(folder)]) == 2
     assert "nothing to compare" in capsys.readouterr().err
     assert readme.read_text() == text
+
+
+def test_all_algorithms_there_are_look_different() -> None:
+    names = [algorithm.name for algorithm in built_in()]
+    found = looks(names)
+    assert len({(look.colour, look.face, look.marker, look.fill) for look in found.values()}) == len(names)
+    assert {look.marker for name, look in found.items() if name.startswith("winograd")} == {"^", "<", ">"}

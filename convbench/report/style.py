@@ -25,7 +25,9 @@ LOOKS = {
     "library": ("#4D4D4D", "P", "--"),
 }
 OTHERS = (("#56B4E9", "X", "++"), ("#E69F00", "v", "||"), ("#8C6D00", "*", "oo"), ("#7A5195", "p", "OO"))
-# Variants of one family: full, open, pale, left half, right half, lower half; then again, paler.
+# Variants of one family: full, open, pale, left half, right half, lower half; then again with the family's next mark, and
+# when there is none left, paler.
+NEXT_MARKS = {"winograd": ("<", ">"), "library": ("h",), "direct": ("d",)}
 FILLS = (("full", 0.0), ("none", 0.0), ("full", 0.6), ("left", 0.0), ("top", 0.0), ("right", 0.3))
 
 RC = {
@@ -90,11 +92,12 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     found = {}
     for family, variants in by_family.items():
         colour, marker, _ = family_look(family, list(by_family))
+        marks = (marker, *NEXT_MARKS.get(family, ()))
         for place, name in enumerate(variants):
             fill, shade = FILLS[place % len(FILLS)]
-            paler = min(0.75, shade + 0.25 * (place // len(FILLS)))
-            face = "white" if fill == "none" else mix(colour, paler)
-            found[name] = Look(colour, face, marker, fill)
+            again, turn = divmod(place // len(FILLS), len(marks))
+            face = "white" if fill == "none" else mix(colour, min(0.75, shade + 0.25 * again))
+            found[name] = Look(colour, face, marks[turn], fill)
     return found
 
 
