@@ -219,6 +219,7 @@ __device__ __forceinline__ Tile tile_of(int group, int item, long long first, in
           min(TILE_W, (Q - q + OUT_PHASES_W - 1) / OUT_PHASES_W), factor};
 }
 
+// Of 32 points six blocks, with 80 registers a thread, took an H200 a tenth longer than four with 100.
 extern "C" __global__ void __launch_bounds__(THREADS, LARGER < 32 ? 8 : 4)
 inverse(const Product* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
         T* __restrict__ y, long long first, int columns, int phase) {
