@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -110,13 +112,27 @@ def error_table(layers: Sequence[Layer], tallies: dict[str, Tally]) -> Table:
     return table
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM, a time limit's or a supervisor's, raises KeyboardInterrupt as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def print_verification(
     layers: Sequence[Layer], algorithms: Sequence[Algorithm], device: Device, precision: str, batch: int, shapes: int,
     seed: int,
 ) -> int:  # fmt: skip
     """Verify, show the table and every reason; the exit code: 5 for wrong answers, 4 for failures, else 0.
 
-    Interrupted, it shows what it has; the exit code is then 130.
+    Interrupted, by Ctrl-C or by SIGTERM, it shows what it has; the exit code is then 130.
     """
     from rich.progress import track
 
@@ -127,7 +143,8 @@ def print_verification(
     interrupted = False
     try:
         shown = track(problems, "checking", console=console, transient=True, disable=not console.is_terminal)
-        verify(shown, algorithms, device, precision, seed, tallies)
+        with terminable():
+            verify(shown, algorithms, device, precision, seed, tallies)
     except KeyboardInterrupt:
         interrupted = True
     for first in range(0, max(1, len(layers)), LAYERS_A_TABLE):
