@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +14,11 @@ import pytest
 from fakes import row
 
 from convbench.bench_gpu import __main__ as command
-from convbench.bench_gpu import check, table
+from convbench.bench_gpu import check
+from convbench.layers import load
 from convbench.results import Row, Writer
+
+LAYERS = [layer.name for layer in load("alexnet").layers]
 
 
 def gpu_row(**changes: Any) -> Row:
@@ -44,15 +50,39 @@ def test_each_precision_takes_the_algorithms_that_have_it() -> None:
 
 
 class Commands:
-    """Stands for subprocess.run: remembers what is asked for, and answers with a code."""
+    """Stands for subprocess.run and Popen: remembers what is asked for, and answers with a code.
+
+    hangs: how many waits for a process are in vain.
+    """
 
     def __init__(self, code: int = 0, out: str = "") -> None:
         self.asked: list[list[str]] = []
-        self.code, self.out = code, out
+        self.code, self.out, self.hangs = code, out, 0
+        self.waits: list[float] = []
+        self.signals: list[int] = []
 
     def __call__(self, words: list[str], **_: Any) -> Any:
         self.asked.append([str(word) for word in words[1:]])
         return SimpleNamespace(returncode=self.code, stdout=self.out, stderr="")
+
+    @contextmanager
+    def popen(self, words: list[str]) -> Iterator[Commands]:
+        self(words)
+        self.left = self.hangs
+        yield self
+
+    def wait(self, seconds: float) -> int:
+        self.waits.append(seconds)
+        self.left -= 1
+        if self.left >= 0:
+            raise subprocess.TimeoutExpired("convbench", seconds)
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        self.signals.append(signal.SIGKILL)
 
 
 def runs(commands: Commands) -> list[tuple[str, str]]:
@@ -68,6 +98,7 @@ def runs(commands: Commands) -> list[tuple[str, str]]:
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     stand_in = Commands()
     monkeypatch.setattr(subprocess, "run", stand_in)
+    monkeypatch.setattr(subprocess, "Popen", stand_in.popen)
     gpu = SimpleNamespace(hardware="NVIDIA H200", free_bytes=lambda: 100 << 30)
     monkeypatch.setattr("convbench.devices.cuda.cuda_device", lambda threads: gpu)
     return stand_in
@@ -105,29 +136,36 @@ def test_a_deadline_leaves_out_the_last_and_says_so(
     assert "GPU=--keep" in text
 
 
+@pytest.mark.parametrize(("hangs", "signals"), [(1, [signal.SIGINT]), (2, [signal.SIGINT, signal.SIGKILL])])
 def test_a_run_that_is_not_done_in_time_is_cut_off(
-    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], hangs: int, signals: list[int]
 ) -> None:
-    limits = []
-
-    def slow(words: list[str], timeout: float | None = None, **_: Any) -> Any:
-        commands(words)
-        if "run" in words[:4]:
-            limits.append(timeout)
-            raise subprocess.TimeoutExpired(words, timeout or 0)
-        return SimpleNamespace(returncode=0, stdout="", stderr="")
-
-    monkeypatch.setattr(subprocess, "run", slow)
-    assert command.main(["--out", str(tmp_path), "--no-checks", "--no-charts", "--batches", "16"]) == 0
-    assert all(timeout is not None and timeout <= 480 for timeout in limits)
+    commands.hangs = hangs
+    asked = ["--out", str(tmp_path), "--no-checks", "--no-charts", "--batches", "16", "--precisions", "float32,tf32"]
+    assert command.main(asked) == 0
+    assert commands.signals == 2 * signals
+    assert all(seconds <= 480 for seconds in commands.waits)
     text = " ".join(capsys.readouterr().out.split())
-    assert "no time was left for the rest of float32 at batch 16, the rest of tf32 at batch 16" in text
+    assert "no time was left for the rest of float32 at batch 16, the rest of tf32 at batch 16:" in text
 
 
 def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -> None:
-    kept = written(tmp_path / "float32.csv", gpu_row(batch=16))
-    command.main(["--out", str(tmp_path), "--keep", "--no-checks", "--precisions", "float32"])
+    algorithms = command.chosen("all", "float32")
+    whole = [gpu_row(batch=16, layer=layer, algo=algo) for layer in LAYERS for algo in algorithms]
+    kept = written(tmp_path / "float32.csv", *whole)
+    asked = ["--out", str(tmp_path), "--keep", "--no-checks", "--precisions", "float32"]
+    command.main(asked)
     assert runs(commands) == [("float32", "128"), ("float32", "1")]
+    kept.unlink()
+    written(kept, *whole[: len(algorithms) + 2])  # cut off in the second layer
+    commands.asked.clear()
+    command.main([*asked, "--batches", "16"])
+    found = [
+        (words[words.index("--layer") + 1], words[words.index("--algo") + 1])
+        for words in commands.asked
+        if "run" in words[:3]
+    ]
+    assert found == [("conv2", ",".join(algorithms[2:])), (",".join(LAYERS[2:]), ",".join(algorithms))]
     command.main(["--out", str(tmp_path), "--no-checks", "--precisions", "float32"])
     assert not kept.exists(), "without --keep old rows do not stay among the new"
 
@@ -232,51 +270,3 @@ def test_one_job_checks_the_layers_at_each_batch_and_odd_shapes_once(monkeypatch
     assert check.check_one("direct.naive", "float32", (16, 1)) == 4
     assert asked == [(8, "direct.naive", "float32", 16, check.SHAPES), (8, "direct.naive", "float32", 1, 0)]
     assert check.check_one("library.torch.nchw", "float32", (16, 1)) == 0, "a vendor may take none of them"
-
-
-# The table
-
-
-def test_the_table_says_who_wins_and_how_far_the_floor_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    same = {"precision": "float32", "layer": "conv3"}
-    path = written(
-        tmp_path / "float32.csv",
-        gpu_row(algo="winograd.f4", time_ms=0.6, time_lo_ms=0.59, time_hi_ms=0.61, error=4e-6, **same),
-        gpu_row(algo="gemm.implicit", time_ms=2.4, time_lo_ms=2.3, time_hi_ms=2.5, **same),
-        gpu_row(algo="library.cudnn.winograd_nonfused", time_ms=0.9, time_lo_ms=0.8, time_hi_ms=1.0, **same),
-        gpu_row(algo="library.torch.nchw", time_ms=1.2, time_lo_ms=1.1, time_hi_ms=1.3, **same),
-    )
-    table.show([path], tmp_path / "table.md")
-    text = capsys.readouterr().out
-    assert "float32, batch 128" in text
-    line = next(each for each in text.splitlines() if each.startswith("conv3"))
-    assert line.split() == [
-        "conv3",
-        "winograd.f4",
-        "600",
-        "us",
-        "200",
-        "%",
-        "cudnn.winograd_nonfused",
-        "900",
-        "us",
-        "1.5x",
-    ]
-    assert max(map(len, text.splitlines())) <= 80
-    kept = (tmp_path / "table.md").read_text()
-    assert "| conv3 | winograd.f4 | 600 us | 200 % | cudnn.winograd_nonfused | 900 us | 1.5x |" in kept
-    assert "NVIDIA H200" in kept
-
-
-def test_memory_can_be_the_floor() -> None:
-    assert table.floor_ms(gpu_row()) == pytest.approx(60 / 5e4 * 1e3)
-    assert table.floor_ms(gpu_row(bytes_min=10**10)) == pytest.approx(2.5)
-    assert table.floor_ms(gpu_row(ceiling_gbs=None)) is None
-    assert table.of_floor(None) == ""
-
-
-def test_a_layer_that_nobody_can_do_is_a_line_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    untimed: dict[str, Any] = dict.fromkeys(("time_ms", "time_lo_ms", "time_hi_ms", "samples", "gflops"))
-    failed = gpu_row(precision="tf32", algo="gemm.implicit", status="failed", **untimed)
-    table.show([written(tmp_path / "tf32.csv", failed)], tmp_path / "table.md")
-    assert "no rival" in capsys.readouterr().out

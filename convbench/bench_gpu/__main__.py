@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ CHECKED = (16,)  # batches whose answers are checked beforehand; those that are 
 MINUTES = 8.0
 BUDGET = 0.06  # seconds a case: a GPU's samples agree after a few; what is not timed takes several times as long
 LEAST_SECONDS = 20.0  # a run is not begun with less left
+GRACE_SECONDS = 10.0  # to end after an interrupt
 CHART_SECONDS = 60.0  # of the minutes, for the charts
 
 
@@ -93,46 +95,75 @@ def chosen(algo: str, precision: str) -> list[str]:
     return [a.name for a in known if a.name in wanted and "cuda" in a.on and precision in a.precisions_on("cuda")]
 
 
-def sweep(asked: Asked, path: Path, precision: str, batch: int, seconds: float) -> int | None:
-    """Measure a precision and batch by `convbench run`, appended to the precision's file; its exit code.
+@dataclass(frozen=True)
+class Sweep:
+    """One `convbench run`: some layers and algorithms, in a precision, at a batch."""
+
+    precision: str
+    batch: int
+    layers: tuple[str, ...]
+    algorithms: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.precision} at batch {self.batch}"
+
+
+def sweeps(asked: Asked, folder: Path) -> list[Sweep]:
+    """What is to be measured, the largest batch first; with --keep what the files lack."""
+    from convbench.layers import load
+    from convbench.results import read
+
+    names = [layer.name for layer in load(NET).layers]
+    found = []
+    for batch, precision in product(asked.batches, asked.precisions):
+        path = folder / f"{precision}.csv"
+        rows = read(path) if asked.keep and path.is_file() else []
+        have = {(row.layer, row.algo) for row in rows if row.batch == batch}
+        lacking: dict[tuple[str, ...], list[str]] = {}
+        for layer in names:
+            algorithms = tuple(algo for algo in chosen(asked.algo, precision) if (layer, algo) not in have)
+            lacking.setdefault(algorithms, []).append(layer)
+        found += [
+            Sweep(precision, batch, tuple(layers), algorithms) for algorithms, layers in lacking.items() if algorithms
+        ]
+    return found
+
+
+def run(asked: Asked, sweep: Sweep, path: Path, seconds: float) -> int | None:
+    """Measure by `convbench run`, appended to the precision's file; its exit code.
 
     None where it was cut off after so many seconds: the rows it had finished are kept.
     """
-    words = ["--net", NET, "--device", "cuda", "--precision", precision, "--batch", str(batch), "--seed", str(SEED)]
-    words += ["--algo", ",".join(chosen(asked.algo, precision)), "--budget", str(asked.budget), "--out", str(path)]
-    if not asked.energy:
-        words.append("--no-energy")
-    try:
-        done = subprocess.run([sys.executable, "-m", "convbench", "run", *words], check=False, timeout=seconds)
-    except subprocess.TimeoutExpired:
+    words = ["--net", NET, "--layer", ",".join(sweep.layers), "--device", "cuda", "--precision", sweep.precision]
+    words += ["--batch", str(sweep.batch), "--seed", str(SEED), "--algo", ",".join(sweep.algorithms)]
+    words += ["--budget", str(asked.budget), *([] if asked.energy else ["--no-energy"]), "--out", str(path)]
+    with subprocess.Popen([sys.executable, "-m", "convbench", "run", *words]) as child:
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)  # it then closes its file
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
         return None
-    return done.returncode
 
 
 def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
     """All sweeps there is time for: the worst exit code, and what was left out."""
-    from convbench.results import read
-
     code, left = 0, []
-    precisions = [name for name in asked.precisions if chosen(asked.algo, name)]
-    have: set[tuple[str, int]] = set()
-    for precision in precisions:
-        path = folder / f"{precision}.csv"
-        if asked.keep and path.is_file():
-            have |= {(precision, row.batch) for row in read(path)}
-        elif not asked.keep:
-            for old in (path, path.with_name(f"{precision}.samples.csv")):
-                old.unlink(missing_ok=True)
-    for batch, precision in product(asked.batches, precisions):
+    if not asked.keep:
+        for precision in asked.precisions:
+            for name in (f"{precision}.csv", f"{precision}.samples.csv"):
+                (folder / name).unlink(missing_ok=True)
+    for sweep in sweeps(asked, folder):
         seconds = end - time.monotonic()
-        if (precision, batch) in have:
-            continue
         if seconds < LEAST_SECONDS:
-            left.append(f"{precision} at batch {batch}")
+            left.append(str(sweep))
             continue
-        found = sweep(asked, folder / f"{precision}.csv", precision, batch, seconds)
+        found = run(asked, sweep, folder / f"{sweep.precision}.csv", seconds)
         if found is None:
-            left.append(f"the rest of {precision} at batch {batch}")
+            left.append(f"the rest of {sweep}")
             continue
         code = max(code, found)
         if found == 2 or found >= 128:
