@@ -1,10 +1,11 @@
-"""Kernels compiled by the tests are kept in a folder of their own, shared with the workers that tests start."""
+"""What tests compile is kept in folders of its own: kernels, shared with the workers that tests start, and cuDNNs."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVBENCH_CACHE", str(tmp_path_factory.mktemp("kernels")))
         yield
+
+
+@pytest.fixture(scope="session")
+def cudnn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where cudnn_on_host compiles its libraries, each once."""
+    return tmp_path_factory.mktemp("cudnn")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ settings.load_profile("repeatable")
 
 TICK = 1 / 64  # seconds; sums of it are exact in binary
 ONE = "n1c1h1w1k1r1s1"  # one multiplication
+TINY = "n1c2h5w6k2r3s3p1"  # quick to run
 
 
 @dataclass

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import ONE, TICK, FakeDevice, row, scripted
+from rival_rows import stack_row
 from test_library import foreign
-from test_versus import stack_row
 
 from convbench.algorithms.base import Algorithm
 from convbench.bench_cpu import __main__ as command

@@ -1,4 +1,4 @@
-"""The order of floors: imports look down, heavy libraries come in late, files and functions stay short."""
+"""The order of floors: imports look down, heavy libraries come in late, files (tests' too) and functions stay short."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import convbench
 
 ROOT = Path(convbench.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 FLOORS = {
     "_version": 0, "shapes": 0, "stats": 0, "units": 0,
     "layers": 1, "problem": 1, "reference": 1,
@@ -169,6 +170,11 @@ def test_files_and_functions_are_short(path: Path) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno + 1 <= LONGEST_FUNCTION, node.name
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_files_of_tests_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).as_posix() not in PRINTERS], ids=name_of)

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
-import struct
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from rich.console import Console
+from gate_outcomes import ALL, EVERY, cell, gone, outcome
 
 from convbench.gate.formats import FORMATS, render, table_too, wanted, write
 from convbench.gate.github import LIMIT, SUMMARY_BYTES, append_summary, command, escape, escape_property, markdown
 from convbench.gate.junit import junit
-from convbench.gate.outcome import CellResult, GateError, Outcome, Verdict
-from convbench.gate.plot import save_plot
-from convbench.gate.show import print_outcome
-
-NASTY = 'a|b`c` <d> & "e"\n::error::100 %\r\x00\ud800, f:g $x$'
-
-
-def cell(
-    verdict: Verdict = Verdict.PASS, name: str = "conv3/gemm.im2col", ratio: float = 1.0, **more: Any
-) -> CellResult:
-    facts: dict[str, Any] = {
-        "ratio": ratio, "low": 0.95 * ratio, "high": 1.05 * ratio, "base_ms": 2.0, "head_ms": 2.0 * ratio,
-        "detectable": 0.12, "reason": "" if verdict in (Verdict.PASS, Verdict.OK) else "a reason",
-    }  # fmt: skip
-    return CellResult(name, verdict, **(facts | more))
-
-
-def outcome(*cells: CellResult, **more: Any) -> Outcome:
-    facts: dict[str, Any] = {"notes": ("numpy differs",), "hardware": "AMD EPYC", "threshold": 0.1}
-    return Outcome("check", "abc", "def", cells, **(facts | more))
-
-
-def gone(verdict: Verdict = Verdict.MISSING, name: str = "conv9/fft.full", reason: str = "not there") -> CellResult:
-    return CellResult(name, verdict, reason=reason)
-
-
-EVERY = outcome(
-    *(cell(v, f"conv{i}/gemm.im2col", 1 + i / 20, head_samples=(0.002, 0.0021)) for i, v in enumerate(Verdict)),
-    gone(),
-    gone(Verdict.WRONG, "conv9/mine.x", NASTY),
-    cell(name=f"conv9/{NASTY}", ratio=math.nan, low=math.inf, high=math.nan, head_ms=math.nan, detectable=math.inf),
-)
-ALL = [EVERY, outcome(), outcome(cell()), outcome(gone()), outcome(*(cell(name=f"c{i}/a.b") for i in range(60)))]
+from convbench.gate.outcome import GateError, Outcome, Verdict
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -267,40 +232,3 @@ def test_forms_are_chosen_by_name_and_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(GateError, match="cannot write"):
         write(EVERY, [("json", tmp_path / "file" / "x.json")])
-
-
-# For people
-
-
-def test_the_table_cuts_nothing_off() -> None:
-    long = cell(Verdict.FAIL, "n1c64h56w56k128r3s3u2p1/winograd.f4", reason="slower than extraordinary expectations")
-    console = Console(width=80, record=True, file=io.StringIO(), highlight=False)
-    print_outcome(console, outcome(long, cell(Verdict.INCONCLUSIVE)))
-    text = console.export_text()
-    assert all(word in text for word in ("slower than", "extraordinary", "expectations", "1/winograd.f4"))
-
-
-@pytest.mark.parametrize("found", ALL, ids=["every verdict", "none", "one", "gone", "many"])
-def test_the_table_fits_80_columns_and_is_short(found: Outcome) -> None:
-    console = Console(width=80, record=True, file=io.StringIO(), highlight=False)
-    print_outcome(console, found)
-    lines = console.export_text().splitlines()
-    assert all(len(line.rstrip()) <= 80 for line in lines[:-3])
-    assert lines[-1].startswith(str(found.verdict))
-    if len(found.cells) == 60:
-        assert len(lines) < 20
-        assert "not shown: 52 PASS; ratios 1.00 to 1.00" in lines
-
-
-@pytest.mark.parametrize("found", ALL[:4], ids=["every verdict", "none", "one", "gone"])
-def test_the_forest_plot_is_drawn(found: Outcome, tmp_path: Path) -> None:
-    paths = save_plot(found, tmp_path / "charts" / "gate.svg")
-    assert [path.name for path in paths] == ["gate.svg", "gate.png"]
-    texts = " ".join("".join(e.itertext()) for e in ElementTree.parse(paths[0]).iter() if e.tag.endswith("text"))
-    assert f"check: {found.verdict}, def against abc" in texts
-    assert "10 % slower" in texts
-    assert all(one.cell in texts for one in found.cells if len(one.cell) < 30)
-    assert struct.unpack(">I", paths[1].read_bytes()[16:20])[0] == 1700
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GateError, match="cannot write"):
-        save_plot(found, tmp_path / "file" / "x.svg")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_versus import case
+from rival_rows import case
 
 from convbench.algorithms import built_in
 from convbench.report.readme import main as rewrite_readme

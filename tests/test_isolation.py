@@ -1,18 +1,14 @@
-"""Cases that crash, hang or eat the memory cost their own row; kills lose no finished row; --resume completes."""
+"""Cases that crash, hang or eat the memory, and workers that die: each costs its own row at most."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_process import SHAPE, convbench
 
 from convbench.algorithms import collect
 from convbench.algorithms.base import Algorithm
@@ -21,12 +17,9 @@ from convbench.devices.base import NoDevice
 from convbench.layers import Layer
 from convbench.measure.rules import Budget
 from convbench.process import Child, ChildDiedError, ChildSilentError, how_it_ended
-from convbench.results import ResultsError, Row, Writer, read
+from convbench.results import Row, read
 from convbench.shapes import parse_shape
 from convbench.sweep import Request
-
-SHAPE = "n1c2h5w5k3r3s3p1"
-TRIALS = int(os.environ.get("CONVBENCH_KILL_TRIALS", "5"))
 
 BAD = """
 import os, time
@@ -67,42 +60,6 @@ def eat(call):
 ALGORITHMS = [Algorithm(f"bad.{bad.__name__}", on={"cpu": maker(bad)}) for bad in (abort, loop, eat, late)]
 ALGORITHMS += [Algorithm("good.one", on={"cpu": maker(lambda call: None)})]
 """
-
-
-def convbench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "convbench", *words],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-
-
-def children_of(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    end = time.monotonic() + 10
-    while any(map(alive, pids)):
-        assert time.monotonic() < end, f"left behind: {[pid for pid in pids if alive(pid)]}"
-        time.sleep(0.05)
 
 
 def test_each_bad_case_costs_its_own_row(tmp_path: Path) -> None:
@@ -212,68 +169,6 @@ def test_without_isolation_the_result_is_the_same(tmp_path: Path) -> None:
     assert errors[0] == errors[1]
 
 
-def start(tmp_path: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "convbench", "run", "--net", "net.toml", "--device", "cpu", "--budget", "0.05"]
-    return subprocess.Popen([*command, *words], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL)  # fmt: skip
-
-
-NET = "".join(f'[[layer]]\nname = "l{i}"\nc = {i}\nh = 6\nw = 6\nk = 3\nr = 3\ns = 3\n' for i in (1, 2, 3))
-
-
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_kill_9_of_any_process_loses_no_finished_row(tmp_path: Path, trial: int) -> None:
-    rng = random.Random(trial)
-    (tmp_path / "net.toml").write_text(NET)
-    csv = tmp_path / "x.csv"
-    algos = ("--algo", "gemm.im2col,gemm.panel,winograd.f2,direct.naive")
-    run = start(tmp_path, *algos, "--out", "x.csv")
-    time.sleep(rng.uniform(0.3, 4.0))
-    workers = children_of(run.pid)
-    victim = rng.choice([run.pid, *workers])
-    if alive(victim):
-        os.kill(victim, signal.SIGKILL)
-    run.wait(60)
-    wait_until_gone(workers)
-    before = read(csv) if csv.exists() and csv.stat().st_size else []
-    if victim == run.pid and csv.exists():
-        assert start(tmp_path, *algos, "--resume", "x.csv").wait(100) == 0
-    elif not csv.exists():
-        return  # killed before there was a file
-    rows = read(csv)
-    assert rows[: len(before)] == before
-    keys = [(row.layer, row.algo) for row in rows]
-    assert len(keys) == len(set(keys)) == 12
-    lost = [row for row in rows if row.status != "ok"]
-    assert len(lost) <= 1, [row.note for row in lost]
-
-
-def test_resume_measures_only_what_is_missing_and_refuses_other_options(tmp_path: Path) -> None:
-    (tmp_path / "net.toml").write_text(NET)
-    words = ("run", "--net", "net.toml", "--device", "cpu", "--budget", "0.05", "--algo", "gemm.im2col,gemm.panel")
-    assert convbench(*words, "--layer", "l1,l2", "--out", "x.csv", cwd=tmp_path).returncode == 0
-    first = read(tmp_path / "x.csv")
-    with open(tmp_path / "x.csv", "ab") as file:
-        file.write(b"half a line")
-    assert convbench(*words, "--resume", "x.csv", cwd=tmp_path).returncode == 0
-    rows = read(tmp_path / "x.csv")
-    assert rows[:4] == first
-    assert [(row.layer, row.seed) for row in rows[4:]] == [("l3", first[0].seed)] * 2
-    other = convbench(*words, "--batch", "2", "--resume", "x.csv", cwd=tmp_path)
-    assert other.returncode == 2
-    assert "batch 1, this run would have 2" in other.stderr
-    assert read(tmp_path / "x.csv") == rows
-    assert convbench(*words, "--resume", "none.csv", cwd=tmp_path).returncode == 2
-
-
-def test_a_file_that_is_being_written_is_refused(tmp_path: Path) -> None:
-    first = Writer(tmp_path / "x.csv")
-    with pytest.raises(ResultsError, match="is being written by another run"):
-        Writer(tmp_path / "x.csv")
-    first.close()
-    Writer(tmp_path / "x.csv").close()
-
-
 def test_a_child_is_heard_until_it_dies(tmp_path: Path) -> None:
     (tmp_path / "echo.py").write_text(
         "import os, sys, time\n"
@@ -299,15 +194,3 @@ def test_a_child_is_heard_until_it_dies(tmp_path: Path) -> None:
     child.close()
     assert child.process.returncode == 0
     assert "SIGSEGV" in how_it_ended(-signal.SIGSEGV)
-
-
-def test_a_worker_goes_with_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "net.toml").write_text(NET)
-    run = start(tmp_path, "--out", "x.csv")
-    end = time.monotonic() + 20
-    while not (workers := children_of(run.pid)):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    run.kill()
-    run.wait()
-    wait_until_gone(workers)

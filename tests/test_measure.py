@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from itertools import groupby
 
@@ -13,83 +12,12 @@ from fakes import ONE, TICK, FakeDevice, opened, scripted, swept
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.console import advice
 from convbench.devices.base import Call, Sample
-from convbench.devices.cpu import Cpu
-from convbench.measure import rules
-from convbench.measure.case import Case, held_bytes, open_case, operands
+from convbench.measure.case import Case
 from convbench.measure.rounds import converged, measure
-from convbench.measure.rules import Budget, has_converged, is_done, is_warm, loops_for, turn_is_over
+from convbench.measure.rules import Budget, is_warm
 from convbench.problem import Problem
-from convbench.shapes import parse_shape
 
 WARM_CALLS = 13  # of one tick: the first count that is at least 10 and takes at least 0.2 s
-
-
-# The rules
-
-
-def test_warm_takes_ten_calls_and_a_fifth_of_a_second() -> None:
-    budget = Budget(3)
-    assert not is_warm([], 0, budget)
-    assert not is_warm([], 9, budget)
-    assert not is_warm([1e-3] * 10, 0.199, budget)
-    assert not is_warm([0.1] * 9, 0.9, budget)
-    assert is_warm([0.1] * 10, 1.0, budget)
-    assert is_warm([1e-3] * 300, 0.2, budget)
-
-
-def test_warm_compares_the_last_five_with_the_five_before() -> None:
-    budget = Budget(3)
-    assert is_warm([9.0] * 7 + [1.0] * 5 + [0.981] * 5, 1, budget)
-    assert not is_warm([1.0] * 5 + [0.979] * 5, 1, budget)
-    assert is_warm([1.0] * 5 + [1.019] * 5, 1, budget)
-    assert not is_warm([1.0] * 5 + [1.021] * 5, 1, budget)
-    assert is_warm([1.0, 1, 1, 9, 9, 1, 1, 1, 9, 9], 1, budget), "medians, so that two outliers do not matter"
-
-
-def test_warm_gives_up_after_two_seconds_or_the_budget() -> None:
-    assert is_warm([1.0, 2.0], 2.0, Budget(3))
-    assert not is_warm([1.0, 0.9], 1.99, Budget(3))
-    assert is_warm([0.5], 0.5, Budget(0.5))
-    assert (Budget(9).warm_limit, Budget(0.5).warm_limit, Budget().seconds) == (2.0, 0.5, 3.0)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "loops"),
-    [(1.0, 1), (0.01, 1), (0.0099, 2), (0.005, 2), (0.003, 4), (1e-5, 1000), (1e-6, 10000), (0, 10**7)],
-)
-def test_a_sample_lasts_ten_milliseconds(seconds: float, loops: int) -> None:
-    assert loops_for(seconds) == pytest.approx(loops, abs=1 if loops > 4 else 0)
-    assert seconds == 0 or loops_for(seconds) * seconds >= 0.01 * (1 - 1e-12)
-
-
-def test_converged_is_one_per_cent_of_fifteen() -> None:
-    assert not has_converged([1.0] * 14)
-    assert has_converged([1.0] * 15)
-    # Of 15 the interval is the 4th to the 12th.
-    assert has_converged([0.5] * 3 + [0.991] + [1.0] * 7 + [1.01] + [5.0] * 3)
-    assert not has_converged([0.5] * 3 + [0.989] + [1.0] * 7 + [1.01] + [5.0] * 3)
-
-
-def test_done_needs_a_sample() -> None:
-    assert not is_done([], 99, Budget(1))
-    assert is_done([1.0], 1.0, Budget(1))
-    assert not is_done([1.0], 0.999, Budget(1))
-    assert is_done([1.0] * 15, 0, Budget(1))
-
-
-def test_a_turn_is_five_samples_or_a_tenth_of_a_second() -> None:
-    assert turn_is_over(5, 0)
-    assert turn_is_over(1, 0.1)
-    assert not turn_is_over(4, 0.099)
-
-
-def test_many_samples_do_not_break_the_rule() -> None:
-    """--budget 60 on a noisy machine."""
-    noisy = np.random.default_rng(0).random(3000) + 0.5
-    assert not has_converged([*noisy])
-
-
-# Measuring
 
 
 def durations(case: Case) -> list[float]:
@@ -321,90 +249,3 @@ def test_numbers_of_a_row() -> None:
     assert (row.loops, row.outliers, row.disturbed) == (1, 0, 0)
     assert row.first_ms == 1e3 * TICK
     assert row.peak_gflops == pytest.approx(1.0)
-
-
-# Cold caches
-
-
-def test_cold_calls_rotate_over_copies_of_twice_the_cache() -> None:
-    device = FakeDevice(cache_bytes=1 << 12)
-    problem = Problem(parse_shape("n1c4h8w8k4r1s1"))
-    seen: list[tuple[int, int, int]] = []
-
-    def plan(_: Problem, __: object) -> Plan:
-        def run(x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
-            seen.append((x.ctypes.data, w.ctypes.data, y.ctypes.data))
-            y[...] = np.einsum("nchw,kc->nkhw", x, w[:, :, 0, 0])
-
-        return Plan(run)
-
-    case = open_case(Algorithm("a.b", on={"cpu": plan}), operands(problem, device, 0), device, "cold", weigh=False)
-    assert case.status == "ok", case.note
-    held = problem.bytes_min
-    assert (len(case.calls) - 1) * held >= 2 * device.cache_bytes
-    seen.clear()
-    for call in case.calls:
-        call()
-    for part in zip(*seen, strict=True):
-        assert len(set(part)) == len(case.calls), "every copy is memory of its own"
-
-
-def test_the_cpu_takes_copies_in_turn() -> None:
-    cpu = Cpu(1)
-    taken: list[int] = []
-    calls: list[Call] = [lambda i=i: taken.append(i) for i in range(3)]  # type: ignore[misc]
-    cpu.time(calls, 2)
-    cpu.time(calls, 2)
-    cpu.time(calls, 5)
-    assert taken == [0, 1, 2, 0, 1, 2, 0, 1, 2]
-
-
-def test_the_collector_is_on_again_after_a_call_that_raised() -> None:
-    def fails() -> None:
-        raise RuntimeError
-
-    assert gc.isenabled()
-    try:
-        with pytest.raises(RuntimeError):
-            Cpu(1).time([fails], 3)
-        assert gc.isenabled()
-    finally:
-        gc.enable()
-
-
-def test_the_collector_is_off_inside() -> None:
-    inside: list[bool] = []
-    Cpu(1).time([lambda: inside.append(gc.isenabled())], 2)
-    assert inside == [False, False]
-
-
-# Memory
-
-
-def test_peak_counts_what_was_there_at_the_worst_moment() -> None:
-    cpu = Cpu(1)
-
-    def call() -> None:
-        for _ in range(3):
-            np.ones(1 << 20, np.uint8)
-        np.ones(1 << 18, np.uint8)
-
-    assert 1 << 20 <= cpu.peak(call) < (1 << 20) + 65536
-    kept = np.ones(1 << 22)
-    assert cpu.peak(lambda: None) < 65536, "what was there before is not counted"
-    assert kept.size
-
-
-def test_prepared_bytes_are_counted_once() -> None:
-    w = np.ones((4, 4))
-    other = np.ones(100)
-    assert held_bytes(w, w) == 0
-    assert held_bytes(w[1:, ::2], w) == 0
-    assert held_bytes(other, w) == 800
-    assert held_bytes([other, {"a": (other[:3], other)}, w.T, None, "x", 5], w) == 800
-    assert held_bytes((other, np.ones(1)), w) == 808
-
-
-def test_constants_are_those_of_the_documents() -> None:
-    assert (rules.WARM_CALLS, rules.WARM_SECONDS, rules.WARM_LIMIT, rules.WARM_AGREES) == (3, 0.2, 2.0, 0.02)
-    assert (rules.SAMPLE_SECONDS, rules.ENOUGH_SAMPLES, rules.ENOUGH_HALF_WIDTH) == (0.01, 15, 0.01)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from test_vector import IS_X86, TARGETS
+from vector_targets import IS_X86, TARGETS
 
 from convbench.algorithms.fused.dft import Dft
 from convbench.algorithms.fused.engine import convolve

@@ -9,8 +9,8 @@ from fused_plans import Poisoned, answer, answers_wherever_y_lies, error_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fused import Page
-from test_vector import TARGETS
 from test_vector_cpus import EACH_TARGET, ON_X86, loops
+from vector_targets import TARGETS
 
 from convbench.algorithms.direct.wide import on_cpu, strip_rows
 from convbench.algorithms.direct.wide_kernel import TOGETHER, convolve, most_vectors, tile

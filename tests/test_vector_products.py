@@ -1,0 +1,59 @@
+"""The micro-kernels: products of any size, and the peak that they are held against."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vector_targets import EVERYWHERE, floats, run
+
+from convbench.devices.cpu import Cpu
+from convbench.vector.build import Program
+from convbench.vector.code import Code
+from convbench.vector.peak import multiply_add_peak
+from convbench.vector.product import PANEL, Asks, cut_rows, panel
+from convbench.vector.target import Target, host
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, Weights
+
+ANY_ROWS = "pippii" + "i" * 6
+
+
+def any_rows(program: Program, code: Code, panels: int, weights: Weights) -> None:
+    """Products of planes whose rows are cut on the spot."""
+    a, slab, b, c, rows, depth, *steps = code.arguments
+    cut = cut_rows(program, code, rows, depth, slab, panels, weights)
+    asks = Asks(for_a=True, once=False, for_result=True)
+    written = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
+    code.call(program.function(PANEL, panel, panels, asks, weights), a, slab, b, c, depth, *cut, *steps, *written)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24])
+@pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize(("rows", "depth", "planes"), [(1, 1, 1), (2, 200, 3), (7, 96, 1), (30, 97, 2), (61, 33, 1)])
+def test_products_of_any_size(
+    target: Target, rows: int, depth: int, planes: int, panels: int, weights: Weights
+) -> None:
+    a, b = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), floats(2, planes, depth + 3, BLOCK)
+    whole, u = weights.room(Cpu(1), (2, planes), depth + 3)
+    weights.pack(np, b, u)
+    c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
+    steps = [planes, a[0].nbytes, u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), u, c, rows, depth, *steps], panels, weights)
+    for plane in range(planes):
+        whole = a[plane, :, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth].astype(float)
+        for i in range(panels):
+            np.testing.assert_allclose(c[i, plane, :rows], whole @ b[i, plane, :depth], rtol=1e-4, atol=1e-4)
+    assert (c[:, :, rows] == 5).all()
+    assert (c[panels:] == 5).all()
+
+
+def test_a_panel_without_a_neighbour_meets_the_same_filters_twice() -> None:
+    a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
+    c = np.zeros((2, 9, BLOCK), np.float32)
+    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
+    assert np.array_equal(c[0], c[1])
+    assert c.any()
+
+
+def test_a_peak_is_a_number() -> None:
+    assert 1e8 < multiply_add_peak(1, seconds=0.0) < 1e13
