@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,8 +146,21 @@ def test_a_run_that_is_not_done_in_time_is_cut_off(
     assert command.main(asked) == 0
     assert commands.signals == 2 * signals
     assert all(seconds <= 480 for seconds in commands.waits)
+    kept = written(tmp_path / "float32.csv", gpu_row(batch=16))
+    with kept.open("a") as file:
+        file.write("half a line")
+    commands.hangs = 0
+    command.main([*asked, "--keep"])
+    assert "half a line" not in kept.read_text()
     text = " ".join(capsys.readouterr().out.split())
     assert "no time was left for the rest of float32 at batch 16, the rest of tf32 at batch 16:" in text
+
+
+def test_what_there_was_stays_where_there_is_no_time_to_replace_it(commands: Commands, tmp_path: Path) -> None:
+    kept = written(tmp_path / "float32.csv", gpu_row())
+    command.main(["--out", str(tmp_path), "--no-checks", "--no-charts", "--minutes", "0.1"])
+    assert runs(commands) == []
+    assert kept.exists()
 
 
 def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -> None:
@@ -173,6 +187,8 @@ def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -
 def test_the_worst_exit_code_is_the_answer(commands: Commands, tmp_path: Path) -> None:
     commands.code = 5
     assert command.main(["--out", str(tmp_path), "--no-checks"]) == 5
+    commands.code = -11
+    assert command.main(["--out", str(tmp_path), "--no-checks"]) == 4, "ended by a signal"
     commands.code = 2
     commands.asked.clear()
     assert command.main(["--out", str(tmp_path), "--no-checks"]) == 2
@@ -239,7 +255,7 @@ def test_a_wrong_answer_is_shown_and_the_others_are_kept_in_a_file(
 
     monkeypatch.setattr(subprocess, "run", answers)
     jobs = [("m.right", "float32"), ("m.wrong", "float32"), ("m.dead", "tf32"), ("m.slow", "tf32")]
-    assert check.check_all(jobs, (1, 2), tmp_path / "checks.txt", 8 << 30) == 5
+    assert check.check_all(jobs, (1, 2), tmp_path / "checks.txt", 8 << 30, time.monotonic() + 1000) == 5
     text = capsys.readouterr().out
     assert "m.wrong in float32 failed with exit code 5:\nsaid by m.wrong" in text
     assert "m.dead in tf32 failed with exit code 4" in text
@@ -247,6 +263,8 @@ def test_a_wrong_answer_is_shown_and_the_others_are_kept_in_a_file(
     assert "said by m.right" not in text
     assert "1 of 4 right" in text
     assert "== m.right float32: exit 0\nsaid by m.right\n" in (tmp_path / "checks.txt").read_text()
+    assert check.check_all(jobs[:1], (1, 2), tmp_path / "checks.txt", 8 << 30, time.monotonic()) == 4
+    assert "m.right in float32 failed with exit code 4:\nnot begun: no time was left" in capsys.readouterr().out
 
 
 def test_no_more_processes_than_memory_and_cores_allow() -> None:

@@ -1,9 +1,8 @@
 """`python -m convbench.bench_gpu`: check everything on this GPU, measure it beside PyTorch and cuDNN, show who wins.
 
-First every algorithm's answers, each algorithm in processes of its own and many at once, which also fills CuPy's cache
-of compiled kernels; then `convbench run`, batch by batch and precision by precision, ours and the vendor's in turns;
-the table comes last. Runs that the deadline leaves out, or cuts off, are named. It needs no installation: any Python
-with CuPy does.
+First every algorithm's answers, each algorithm in processes of its own and many at once; then `convbench run`, batch
+by batch and precision by precision, ours and the vendor's in turns; the table comes last. Runs that the deadline leaves
+out, or cuts off, are named. It needs no installation: any Python with CuPy does.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from convbench.bench_gpu.check import NET, check_all
 from convbench.devices.base import NoDevice
-from convbench.results import ResultsError
+from convbench.results import ResultsError, Row
 
 PRECISIONS, BATCHES = ("float32", "tf32", "float16"), (128, 16, 1)  # the most telling first
 SEED = 1
@@ -55,7 +54,7 @@ def parse(arguments: Sequence[str] | None) -> Asked:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m convbench.bench_gpu", description="Ours against cuDNN on a GPU.")
     parser.add_argument("--out", type=Path, help="folder of the CSVs; default: results/<gpu>")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="begin no run that would end later")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="stop then, and name what was left out")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of sampling a case may take")
     parser.add_argument("--algo", default="all", help="as for `convbench run`")
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="a comma list, in the order of measuring")
@@ -111,13 +110,12 @@ class Sweep:
 def sweeps(asked: Asked, folder: Path) -> list[Sweep]:
     """What is to be measured, the largest batch first; with --keep what the files lack."""
     from convbench.layers import load
-    from convbench.results import read
 
     names = [layer.name for layer in load(NET).layers]
     found = []
     for batch, precision in product(asked.batches, asked.precisions):
         path = folder / f"{precision}.csv"
-        rows = read(path) if asked.keep and path.is_file() else []
+        rows = mended(path) if asked.keep and path.is_file() else []
         have = {(row.layer, row.algo) for row in rows if row.batch == batch}
         lacking: dict[tuple[str, ...], list[str]] = {}
         for layer in names:
@@ -127,6 +125,14 @@ def sweeps(asked: Asked, folder: Path) -> list[Sweep]:
             Sweep(precision, batch, tuple(layers), algorithms) for algorithms, layers in lacking.items() if algorithms
         ]
     return found
+
+
+def mended(path: Path) -> list[Row]:
+    """The rows of a file, whose last line a process that was killed may have left half written: that is cut off."""
+    from convbench.results import Writer, read
+
+    Writer(path, mend=True).close()
+    return read(path)
 
 
 def run(asked: Asked, sweep: Sweep, path: Path, seconds: float) -> int | None:
@@ -146,29 +152,33 @@ def run(asked: Asked, sweep: Sweep, path: Path, seconds: float) -> int | None:
             child.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
+            child.wait(GRACE_SECONDS)
+            if path.is_file():
+                mended(path)
         return None
 
 
 def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
     """All sweeps there is time for: the worst exit code, and what was left out."""
-    code, left = 0, []
-    if not asked.keep:
-        for precision in asked.precisions:
-            for name in (f"{precision}.csv", f"{precision}.samples.csv"):
-                (folder / name).unlink(missing_ok=True)
+    code, left, begun = 0, [], set[Path]()
     for sweep in sweeps(asked, folder):
-        seconds = end - time.monotonic()
+        path, seconds = folder / f"{sweep.precision}.csv", end - time.monotonic()
         if seconds < LEAST_SECONDS:
             left.append(str(sweep))
             continue
-        found = run(asked, sweep, folder / f"{sweep.precision}.csv", seconds)
+        if not asked.keep and path not in begun:
+            for old in (path, path.with_name(f"{path.stem}.samples.csv")):
+                old.unlink(missing_ok=True)
+        begun.add(path)
+        found = run(asked, sweep, path, seconds)
         if found is None:
             left.append(f"the rest of {sweep}")
             continue
+        found = 4 if found < 0 else found  # ended by a signal
         code = max(code, found)
         if found == 2 or found >= 128:
             break
-    return code, left
+    return code, list(dict.fromkeys(left))
 
 
 def draw(files: Sequence[Path], folder: Path) -> int:
@@ -200,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             jobs = [(name, precision) for precision in asked.precisions for name in chosen(asked.algo, precision)]
             if asked.checks:
-                code = check_all(jobs, CHECKED, folder / "checks.txt", device.free_bytes())
+                code = check_all(jobs, CHECKED, folder / "checks.txt", device.free_bytes(), end)
             worst, left = measure(asked, folder, end)
             code = max(code, worst)
         assert folder is not None

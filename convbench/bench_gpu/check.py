@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,13 +45,16 @@ def together(free_bytes: int, cores: int) -> int:
     return max(1, min(MOST_TOGETHER, cores - SPARE_CORES, free_bytes // BYTES_EACH))
 
 
-def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path, free_bytes: int) -> int:
-    """All jobs (algorithm, precision); prints those that fail, writes what each says to `log`; the worst exit code."""
+def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path, free_bytes: int, end: float) -> int:
+    """All jobs (algorithm, precision); prints those that fail, writes what each says to `log`; the worst exit code.
+
+    What is not done at `end`, seconds of the monotonic clock, has failed.
+    """
     print(
         f"checking {len(jobs)} algorithms and precisions on the GPU, each on {NET} and {SHAPES} odd shapes", flush=True
     )
     with ThreadPoolExecutor(together(free_bytes, os.cpu_count() or 1)) as pool:
-        ends = list(pool.map(lambda job: _run(job[0], job[1], batches), jobs))
+        ends = list(pool.map(lambda job: _run(job[0], job[1], batches, end), jobs))
     log.write_text("".join(f"== {algo} {precision}: exit {code}\n{text}\n" for (algo, precision), (code, text) in
                            zip(jobs, ends, strict=True)))  # fmt: skip
     for (algo, precision), (code, text) in zip(jobs, ends, strict=True):
@@ -61,12 +65,15 @@ def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path
     return max((code for code, _ in ends), default=0)
 
 
-def _run(algo: str, precision: str, batches: Sequence[int]) -> tuple[int, str]:
+def _run(algo: str, precision: str, batches: Sequence[int], end: float) -> tuple[int, str]:
     words = [sys.executable, "-m", __name__, algo, precision, ",".join(map(str, batches))]
+    seconds = min(LONGEST_SECONDS, end - time.monotonic())
+    if seconds <= 0:
+        return 4, "not begun: no time was left"
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return 4, f"not finished after {LONGEST_SECONDS:.0f} s"
+        return 4, f"not finished after {seconds:.0f} s"
     return (4 if done.returncode < 0 else done.returncode), done.stdout + done.stderr
 
 
