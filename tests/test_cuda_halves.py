@@ -106,13 +106,15 @@ def test_the_largest_of_each_image_is_found_wherever_it_is(word: str, precision:
     assert np.isposinf(found.view(np.float32)[1])
 
 
-@pytest.mark.parametrize("size", [1e-38, 1e-20, 1e-4, 1e4, 65504.0, 1e20, 1e37])
-@pytest.mark.parametrize("name", SPLIT3)
-def test_numbers_of_any_size(name: str, size: float) -> None:
-    problem = Problem(SMALL)
-    x, w = problem.operands(1)
-    x = x * np.float32(size)
-    w = w / np.float32(min(size, 1e30) if size > 1 else 1)
+SIZES = [(1e-38, 1), (1e-20, 1), (1e-4, 1), (1, 1e-32), (1, 1e36), (1e-17, 1e-17), (1e17, 1e17)]
+SIZES += [(65504, 1), (1e20, 1e-20), (1e37, 1e-30), (1e36, 1e-36), (1e-36, 1e36)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("name", "precision"), [*((name, "float32") for name in SPLIT3), ("fft.tiled", "tf32")])
+def test_numbers_of_any_size(name: str, precision: str, sizes: tuple[float, float]) -> None:
+    problem = Problem(SMALL, precision)
+    x, w = (v * np.float32(size) for v, size in zip(problem.operands(1), sizes, strict=True))
     assert error(name, problem, x, w) < tolerance(name, problem)
 
 
@@ -141,13 +143,14 @@ WIDE = [parse_shape("n1c64h13w13k4r3s3p1"), parse_shape("n1c48h27w27k4r5s5p2")]
 
 
 @pytest.mark.parametrize("shape", WIDE, ids=str)
-@pytest.mark.parametrize("name", SPLIT3)
-def test_channels_of_different_size(name: str, shape: ConvShape) -> None:
-    """Where each channel matters as much. (At a ratio of a million 22 bits of the small ones are no longer kept.)"""
-    problem = Problem(shape)
-    x, w = problem.operands(2)
-    x[:, ::2] *= np.float32(1e4)
-    w[:, ::2] /= np.float32(1e4)
+@pytest.mark.parametrize(("name", "precision"), ALL)
+def test_channels_of_different_size(name: str, precision: str, shape: ConvShape) -> None:
+    """Where each channel matters as much. (At a ratio of a million the small ones' bits are no longer kept.)"""
+    problem = Problem(shape, precision)
+    x, w = (v.astype(np.float32) for v in problem.operands(2))
+    x[:, ::2], x[:, 1::2] = 100 * x[:, ::2], x[:, 1::2] / 100
+    w[:, ::2], w[:, 1::2] = w[:, ::2] / 100, 100 * w[:, 1::2]
+    x, w = x.astype(problem.storage), w.astype(problem.storage)
     assert error(name, problem, x, w) < tolerance(name, problem)
 
 

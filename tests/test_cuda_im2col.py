@@ -12,6 +12,7 @@ from cuda_host.device import HostDevice
 
 from convbench.algorithms.base import Unsupported
 from convbench.algorithms.gemm import chunks, im2col
+from convbench.algorithms.gpu import MOST_BYTES, MULTIPROCESSORS
 from convbench.layers import load
 from convbench.problem import Problem
 from convbench.reference import judge, truth
@@ -141,7 +142,7 @@ def test_images_are_joined_where_rows_of_y_do_not_suit_tensor_cores(precision: s
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4", "conv5"])
 def test_memory_is_bounded(layer: str, precision: str) -> None:
     plan = im2col.on_cuda(Problem(ALEXNET[layer].with_batch(128), precision), Recorder())  # type: ignore[arg-type]
-    assert plan.workspace <= 1.01 * chunks.MOST_BYTES
+    assert plan.workspace <= 1.01 * MOST_BYTES
 
 
 def test_columns_that_32_bits_cannot_count_are_refused() -> None:
@@ -153,17 +154,17 @@ def test_columns_that_32_bits_cannot_count_are_refused() -> None:
 
 
 def test_a_chunk_is_as_many_images_as_memory_holds_in_equal_parts() -> None:
-    assert chunks.images_at_once(128, chunks.MOST_BYTES // 128) == 128
-    assert chunks.images_at_once(128, chunks.MOST_BYTES // 127) == 64
-    assert chunks.images_at_once(128, chunks.MOST_BYTES // 50) == 43
-    assert chunks.images_at_once(128, 2 * chunks.MOST_BYTES) == 1
+    assert chunks.images_at_once(128, MOST_BYTES // 128) == 128
+    assert chunks.images_at_once(128, MOST_BYTES // 127) == 64
+    assert chunks.images_at_once(128, MOST_BYTES // 50) == 43
+    assert chunks.images_at_once(128, 2 * MOST_BYTES) == 1
     assert chunks.images_at_once(70000, 1) == 35000
 
 
 def test_a_product_takes_whole_waves() -> None:
     def waves(count: int, tiles: int) -> float:
         product = chunks.Product(count, chunks.TILE_FILTERS, tiles * chunks.TILE_COLUMNS - 1, 10)
-        return product.seconds(1.0) / (chunks.WAVE * chunks.TILE_FILTERS * chunks.TILE_COLUMNS * 10)
+        return product.seconds(1.0) / (MULTIPROCESSORS * chunks.TILE_FILTERS * chunks.TILE_COLUMNS * 10)
 
     assert [waves(1, tiles) for tiles in (67, 132, 133, 264, 265)] == [1, 1, 2, 2, 3]
     assert [waves(2, tiles) for tiles in (1, 66, 67)] == [1, 1, 2]

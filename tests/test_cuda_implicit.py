@@ -13,7 +13,8 @@ from test_cuda_compile import check
 
 from convbench.algorithms.base import Unsupported
 from convbench.algorithms.gemm import implicit, implicit_tensor
-from convbench.algorithms.gemm.tiling import MULTIPROCESSORS, Tile, best_tiling
+from convbench.algorithms.gemm.tiling import Tile, best_tiling
+from convbench.algorithms.gpu import MULTIPROCESSORS
 from convbench.problem import Problem
 from convbench.reference import judge, truth
 from convbench.shapes import parse_shape

@@ -3,18 +3,12 @@
 // So the bits do not depend on who is first. Wants SPLIT, the shares that an output's sum goes in, and OUTPUTS before it
 // is included. Sums are floats where T is float16's bits.
 #pragma once
-#include "../devices/ptx.cuh"
+#include "converted.cuh"
 
 template <bool FIRST, class A, class B> struct Either { using Type = A; };
 template <class A, class B> struct Either<false, A, B> { using Type = B; };
 using Sum = Either<sizeof(T) == 8, double, float>::Type;
 using Output = Either<(SPLIT > 1), Sum, T>::Type;  // what a block writes: parts [SPLIT][N, K, P, Q], or y itself
-
-template <class To>
-__device__ __forceinline__ To converted(Sum v) {
-  if constexpr (sizeof(To) == 2) return to_half(v);
-  else return v;
-}
 
 // y = the sum of parts [SPLIT][N, K, P, Q]; one thread an output.
 extern "C" __global__ void __launch_bounds__(256) add_parts(const Sum* __restrict__ parts, T* __restrict__ y) {

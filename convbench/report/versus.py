@@ -151,7 +151,7 @@ def comparison(rows: Sequence[Row], stack: Sequence[StackRow]) -> str:
 
 
 def gpu_comparison(rows: Sequence[Row]) -> str:
-    """On a GPU as Markdown: a column for each precision and batch, a line for each layer, their mean and the worst."""
+    """On a GPU as Markdown: a column for each precision and batch, a line for each layer, and their mean."""
     series = sorted(gather({"": rows}), key=lambda one: (list(PRECISIONS).index(one.first.precision), -one.first.batch))
     found = [lines(one, PRECISIONS[one.first.precision].tolerance) for one in series]
     layers = list(dict.fromkeys(layer for one in series for layer in one.layers))

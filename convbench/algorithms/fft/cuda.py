@@ -17,6 +17,7 @@ from typing import Any
 
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fft.overlap_save import axes_for, words
+from convbench.algorithms.gpu import MOST_BYTES
 from convbench.algorithms.halves import TOP, filter_exponents, largest_finder, terms_of_filters, unscales
 from convbench.algorithms.phased import phases_of, runs
 from convbench.algorithms.unit import axes, ceil_div, filter_pieces
@@ -32,7 +33,7 @@ FLOPS_A_BYTE, FLOPS_OF_HALVES_A_BYTE = 10, 140
 # A row of a tile ends within a sector of memory, which its neighbour fills later. Where y is so many times the L2
 # cache, that costs so many bytes a row more (by sizes tried for conv1).
 LARGE_Y, BROKEN_ROW_BYTES = 2, 128
-MOST_BYTES = 1 << 30  # of the spectra of a chunk, on both sides of the product
+SHARED = 8  # powers of two by which V leaves room for sums in float16, so that U and V keep as many small numbers
 COLUMN_STEP = 32  # columns a chunk: a multiple, which cuBLAS's tiles divide
 PREPARE_BYTES = 64 << 20  # of each array that transforming the filters needs
 
@@ -92,8 +93,13 @@ class Work:
         """Tiles at a time: as many as MOST_BYTES allow. (Fewer, for the L2 cache, were never faster on an H200.)"""
         return whole_steps(MOST_BYTES // self.tile_bytes, self.tiles)
 
+    @property
+    def headroom(self) -> int:
+        """V is at most 2^this times the largest of x: a window's sum, doubled. Where M is in halves, SHARED more."""
+        return ceil(log2(2 * self.rows.window * self.columns.window)) + (SHARED if self.terms == 1 else 0)
+
     def knobs(self) -> dict[str, int]:
-        """The constants of tiled.cu. A point of a spectrum is at most the sum of its window, and comes out doubled."""
+        """The constants of tiled.cu."""
         names: dict[str, tuple[int, int]] = {"POINTS": self.size}
         for name, fact in (
             ("TILE", "tile"),
@@ -105,7 +111,7 @@ class Work:
         ):
             names[name] = getattr(self.rows, fact), getattr(self.columns, fact)
         sides = {f"{name}_{side}": pair[i] for name, pair in names.items() for i, side in enumerate("HW")}
-        return sides | {"TERMS": self.terms, "HEADROOM": ceil(log2(2 * self.rows.window * self.columns.window))}
+        return sides | {"TERMS": self.terms, "HEADROOM": self.headroom}
 
 
 def whole_steps(tiles: int, all_tiles: int) -> int:
@@ -188,11 +194,11 @@ def kernels(problem: Problem, device: Device, work: Work) -> Plan:
     )
 
 
-def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[slice, Any, Any]]:
-    """Real and imaginary parts of conj(W) / (2 L_h L_w) in float64, [frequencies, some of (groups channels filters)].
+def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[int, slice, Any, Any]]:
+    """A group, some of its channels, and real and imaginary parts of conj(W) / (2 L_h L_w) in float64 for them.
 
-    With each the part of the latter that it is. The 2 is that of tiled.cu's forward transform. PREPARE_BYTES bounds
-    each array.
+    The parts are [frequencies, channels, filters]. The 2 is that of tiled.cu's forward transform. PREPARE_BYTES bounds
+    each array, or a channel.
     """
     h, w_points = work.size
     flat = flat_filters(xp, w, work)
@@ -201,10 +207,12 @@ def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[slice, Any, Any]]
     turns = (chosen[:, :1, None] * tap_r % h) / h + (chosen[:, 1:, None] * tap_s % w_points) / w_points
     angles = (2 * xp.pi * turns).reshape(work.frequencies, len(flat))
     cosines, sines = (wave / (2 * h * w_points) for wave in (xp.cos(angles), xp.sin(angles)))
-    some = max(1, PREPARE_BYTES // (8 * work.frequencies))
-    for first in range(0, flat.shape[1], some):
-        part = slice(first, first + some)
-        yield part, cosines @ flat[:, part], sines @ flat[:, part]
+    some = max(1, PREPARE_BYTES // (8 * work.frequencies * work.filters))
+    for group, first in product(range(work.shape.groups), range(0, work.channels, some)):
+        part = slice(first, min(first + some, work.channels))
+        taps = flat.reshape(len(flat), work.shape.groups, work.channels, -1)[:, group, part].reshape(len(flat), -1)
+        shape = work.frequencies, part.stop - part.start, work.filters
+        yield group, part, (cosines @ taps).reshape(shape), (sines @ taps).reshape(shape)
 
 
 def flat_filters(xp: Any, w: Any, work: Work) -> Any:
@@ -217,9 +225,9 @@ def flat_filters(xp: Any, w: Any, work: Work) -> Any:
 
 def filter_spectra(xp: Any, w: Any, work: Work) -> Any:
     """U [frequencies * groups, channels, filters], complex64."""
-    spectra = xp.empty((work.frequencies, work.shape.groups * work.channels * work.filters), "complex64")
-    for part, real, imaginary in transformed(xp, w, work):
-        spectra.real[:, part], spectra.imag[:, part] = real, imaginary
+    spectra = xp.empty((work.frequencies, work.shape.groups, work.channels, work.filters), "complex64")
+    for group, some, real, imaginary in transformed(xp, w, work):
+        spectra.real[:, group, some], spectra.imag[:, group, some] = real, imaginary
     return spectra.reshape(-1, work.channels, work.filters)
 
 
@@ -227,21 +235,16 @@ def filter_spectra_in_halves(xp: Any, w: Any, work: Work) -> tuple[Any, Any]:
     """U [frequencies * groups, terms channels 2, filters 2], float16, and 1 / the scale of each filter [K].
 
     A filter's spectrum is at most the sum of its taps in a channel: scales are made for that. Where M is in halves, for
-    that of all channels, times V's largest, 2^TOP, so that no sum ends above float16's range.
+    that of all channels, times V's largest, 2^(TOP - SHARED), so that no sum ends above float16's range.
     """
     groups, channels, filters = work.shape.groups, work.channels, work.filters
     sums = xp.abs(flat_filters(xp, w, work)).sum(axis=0).reshape(groups, channels, filters)
-    bound, top = (2 * sums.sum(axis=1), 0) if work.terms == 1 else (sums.max(axis=1), TOP)
-    exponents = filter_exponents(xp, bound / (2 * work.size[0] * work.size[1]), top).reshape(-1)
-    columns = xp.arange(groups * channels * filters)
-    of_column = columns // (channels * filters) * filters + columns % filters
-    u = xp.empty((work.frequencies, work.terms, groups * channels * filters, 2, 2), "float16")
-    for part, real, imaginary in transformed(xp, w, work):
-        each = exponents[of_column[part]]
-        reals, imaginaries = (terms_of_filters(xp.ldexp(v, each), work.terms) for v in (real, imaginary))
+    bound, top = (2 * sums.sum(axis=1), SHARED) if work.terms == 1 else (sums.max(axis=1), TOP)
+    exponents = filter_exponents(xp, bound / (2 * work.size[0] * work.size[1]), top)  # groups, filters
+    u = xp.empty((work.frequencies, groups, work.terms, channels, 2, filters, 2), "float16")
+    for group, some, real, imaginary in transformed(xp, w, work):
+        reals, imaginaries = (terms_of_filters(xp.ldexp(v, exponents[group]), work.terms) for v in (real, imaginary))
         for term, (a, b) in enumerate(zip(reals, imaginaries, strict=True)):
-            u[:, term, part, 0, 0], u[:, term, part, 0, 1], u[:, term, part, 1, 0], u[:, term, part, 1, 1] = a, b, -b, a
-    # frequency, term, group, channel, filter, row, column -> (frequency group), (term channel row), (filter column)
-    split = u.reshape(work.frequencies, work.terms, groups, channels, filters, 2, 2)
-    spectra = xp.ascontiguousarray(split.transpose(0, 2, 1, 3, 5, 4, 6))
-    return spectra.reshape(work.planes, 2 * work.terms * channels, 2 * filters), unscales(xp, exponents)
+            to = u[:, group, term, some]
+            to[..., 0, :, 0], to[..., 0, :, 1], to[..., 1, :, 0], to[..., 1, :, 1] = a, b, -b, a
+    return u.reshape(work.planes, 2 * work.terms * channels, 2 * filters), unscales(xp, exponents.reshape(-1))

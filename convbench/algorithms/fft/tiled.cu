@@ -20,6 +20,7 @@
 //                      frequencies 0 .. POINTS_W / 2 where the rows lay; the two real ones share the first place
 //   column transform   a thread takes one column; that of the first place is two real columns, split like the rows
 // Of those two columns the upper half is the lower one's conjugate and left out. The inverse goes the same way back.
+#include "../converted.cuh"
 #include "../halves/halves.cuh"
 #include "transform.cuh"
 
@@ -57,48 +58,7 @@ constexpr int DEPTH = (TERMS ? TERMS : 1) * CHANNELS;  // complex numbers of V f
 using Spectrum = Operand<TERMS, float2>::Type;         // one of them
 using Product = Operand<TERMS == 1, float2>::Type;     // one of M
 
-// The frequencies of a place in V or M, as offsets: 0 .. POINTS_H - 1 of its column. The first place's two real columns
-// a and b have 0 .. HALF each, b after a; while they are worked on, b[f] stands for a[-f], and the two real numbers of
-// f = 0, and of HALF, for one complex number.
-struct Frequencies {
-  long long first, step, last, turn;  // elements: to 0, from one to the next; from 0 to HALF + 1, and on from there
-
-  __device__ Frequencies(int group, int place, long long plane) {
-    step = GROUPS * plane;
-    first = (place ? place - 1 : PLACES - 1) * POINTS_H * step + group * plane;
-    last = (place ? HALF + 1 : 2 * HALF) * step;
-    turn = place ? step : -step;
-  }
-};
-
-// The items of this block: `size` of one group, fewer than ITEMS in the last; `first` of them before it.
-struct Share {
-  int group, first, size;
-  __device__ Share(int columns, int width) {
-    const int blocks = (columns * width + ITEMS - 1) / ITEMS;
-    group = blockIdx.x / blocks;
-    first = blockIdx.x % blocks * ITEMS;
-    const int left = columns * width - first;
-    size = left < ITEMS ? left : ITEMS;
-  }
-};
-
-// An output as it is stored.
-__device__ __forceinline__ T converted(float v) {
-  if constexpr (sizeof(T) == 2) return to_half(v);
-  else return v;
-}
-
-// Which tile a column is.
-struct Place {
-  int n, row, column;
-  __device__ explicit Place(long long at) {
-    const int tile = int(at % TILES);
-    n = int(at / TILES);
-    row = tile / TILES_W;
-    column = tile % TILES_W;
-  }
-};
+#include "places.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
 forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum* __restrict__ spectra, long long first,
@@ -204,7 +164,7 @@ constexpr bool WHOLE = TILES == 1 && OUT_PHASES_H * OUT_PHASES_W == 1;  // a til
 struct Tile {
   long long start;
   int rows, columns;
-  float factor;
+  float lesser, larger;
 };
 
 __device__ __forceinline__ Tile tile_of(int group, int item, long long first, int phase, const unsigned* largest,
@@ -213,10 +173,16 @@ __device__ __forceinline__ Tile tile_of(int group, int item, long long first, in
   const int k = group * FILTERS + item % FILTERS;
   const int p = place.row * TILE_H * OUT_PHASES_H + phase / OUT_PHASES_W;
   const int q = place.column * TILE_W * OUT_PHASES_W + phase % OUT_PHASES_W;
-  float factor = 1;
-  if constexpr (TERMS > 0) factor = unscales[k] * unscale_of<HEADROOM>(largest[place.n]);
+  float a = 1, b = 1;
+  if constexpr (TERMS > 0) a = unscales[k], b = unscale_of<HEADROOM>(largest[place.n]);
   return {(((long long)place.n * K + k) * P + p) * Q + q, min(TILE_H, (P - p + OUT_PHASES_H - 1) / OUT_PHASES_H),
-          min(TILE_W, (Q - q + OUT_PHASES_W - 1) / OUT_PHASES_W), factor};
+          min(TILE_W, (Q - q + OUT_PHASES_W - 1) / OUT_PHASES_W), fminf(a, b), fmaxf(a, b)};
+}
+
+// An output as it is stored, its scales undone: see unscaled in halves.cuh.
+__device__ __forceinline__ T output(float v, [[maybe_unused]] const Tile& tile) {
+  if constexpr (TERMS > 0) v = v * tile.lesser * tile.larger;
+  return converted<T>(v);
 }
 
 // Of 32 points six blocks, with 80 registers a thread, took an H200 a tenth longer than four with 100.
@@ -286,7 +252,7 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
 #pragma unroll 4
     while (mine < share.size) {
       const Tile& tile = tiles[mine];
-      y[tile.start + i * WIDTH + j] = converted(points[mine][i * ROW + j] * tile.factor);
+      y[tile.start + i * WIDTH + j] = output(points[mine][i * ROW + j], tile);
       j += STEP_J;
       i += STEP_I + (j >= WIDTH);
       j -= j >= WIDTH ? WIDTH : 0;
@@ -303,7 +269,7 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
       T* to = y + tile.start + j * OUT_PHASES_W;
 #pragma unroll 4
       for (int i = 0; i < tile.rows; ++i) {
-        to[i * (OUT_PHASES_H * Q)] = converted(points[mine][i * ROW + j] * tile.factor);
+        to[i * (OUT_PHASES_H * Q)] = output(points[mine][i * ROW + j], tile);
       }
     }
   }

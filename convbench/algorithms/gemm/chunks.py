@@ -8,7 +8,8 @@ tell two ways of stretching them apart:
   seconds of a chunk = sum over products of (waves of tiles * seconds a wave) + bytes / MEMORY_RATE
                        + launches * LAUNCH_SECONDS
 
-In float32 that is within 7 % of what an H200 takes for AlexNet's layers at batch 128, and within 20 % at batch 16.
+In float32 that is within 7 % of what an H200 takes for AlexNet's layers at batch 128; at batch 16 conv4 and conv5 take
+almost half as long again as it says.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from convbench.algorithms.gpu import MOST_BYTES, MULTIPROCESSORS
+
 TILE_FILTERS, TILE_COLUMNS = 64, 256  # of a tile of cuBLAS's large kernels: three of them take conv4's 192 filters
-WAVE = 132  # tiles under way at a time: multiprocessors of an H200
 MEMORY_RATE = 3e12  # bytes/s, written and read again
 LAUNCH_SECONDS = 2e-6
 MOST_IMAGES = 65535  # a grid's second dimension
-MOST_BYTES = 1 << 30  # of a chunk, unless one image has more: GPUs with a tenth of an H200's memory are to do it too
 
 
 def images_at_once(images: int, image_bytes: int) -> int:
@@ -46,9 +47,9 @@ class Product:
         not: 16 images of conv3 are one product of 66 tiles, which takes half as long as 16 products of 6.
         """
         tiles = self.count * -(-self.filters // TILE_FILTERS) * -(-self.columns // TILE_COLUMNS)
-        shares = max(1, WAVE // tiles) if self.count == 1 else 1
-        waves = -(-tiles * shares // WAVE) / shares
-        return waves * WAVE * TILE_FILTERS * TILE_COLUMNS * self.depth / rate
+        shares = max(1, MULTIPROCESSORS // tiles) if self.count == 1 else 1
+        waves = -(-tiles * shares // MULTIPROCESSORS) / shares
+        return waves * MULTIPROCESSORS * TILE_FILTERS * TILE_COLUMNS * self.depth / rate
 
 
 def chunk_seconds(products: Sequence[Product], rate: float, moved_bytes: int, launches: int) -> float:

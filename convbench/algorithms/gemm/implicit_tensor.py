@@ -137,7 +137,10 @@ def rounded_to_tf32(xp: Any, w: Any) -> Any:
 
 
 def on_tensor_cores(problem: Problem, device: Device) -> Plan:
-    """implicit_tensor.cu. Raises Unsupported before sm_80, and for copies of x of 32 GB or more."""
+    """implicit_tensor.cu or implicit_warpgroup.cu.
+
+    Raises Unsupported before sm_80, and for copies of x of 32 GB or more.
+    """
     if device.capability < 80:
         raise Unsupported(f"tensor cores of sm_80 or newer are needed for {problem.precision}")
     s, xp = problem.shape, device.xp
@@ -168,7 +171,7 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     offsets, sources = device.put(table), device.put(sources)
     channels_last = device.empty((s.n, *copy.size, s.groups, copy.channels), problem.storage)
     parts = device.empty((split, outputs) if split > 1 else (0,), "float32")
-    turned = min(copy.channels, 64)  # TURNED of implicit_tensor.cu
+    turned = min(copy.channels, 64)  # TURNED of staged.cuh
     layout_blocks = -(-copy.channels // turned) * s.groups * -(-s.n * prod(copy.size) // 32)
 
     def prepare(w: Any) -> Any:

@@ -85,6 +85,6 @@ combine(const float* __restrict__ parts, const unsigned* __restrict__ largest, c
     float total = source[(long long)k * PITCH + SEGMENTS * PART] / LOW;
 #pragma unroll(SEGMENTS <= 8 ? SEGMENTS : 4)
     for (int segment = 0; segment < SEGMENTS; ++segment) total += source[(long long)k * PITCH + segment * PART];
-    target[(long long)k * (P * Q)] = total * (unscale_x * unscale[first + k]);
+    target[(long long)k * (P * Q)] = unscaled(total, unscale_x, unscale[first + k]);
   }
 }

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MULTIPROCESSORS = 132  # of an H200; on another GPU the choice is a little worse, never wrong
+from convbench.algorithms.gpu import MULTIPROCESSORS
+
 START_STEPS = 4  # what filling the buffers and writing the outputs take, in steps of a block
 LONELY = 0.7  # of the usual rate, where fewer blocks than a multiprocessor could hold hide each other's waits
 MOST_SHARES = 64

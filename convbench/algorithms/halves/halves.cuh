@@ -6,11 +6,13 @@
 #pragma once
 #include "../../devices/ptx.cuh"
 
-// The exponent, as a float's bits hold it, of an image's scale. At most 2^126, so that 1 / scale is an ordinary number.
+// The exponent, as a float's bits hold it, of an image's scale: from 2^-126, which brings any float below 4, to 2^126, so
+// that 1 / scale is an ordinary number.
 template <int HEADROOM>
 __device__ __forceinline__ unsigned scale_exponent(unsigned largest) {
-  static_assert(HEADROOM >= 0 && HEADROOM <= 12, "the exponent of the largest float leaves no more");
-  return min(268u - HEADROOM - (largest >> 23), 253u);
+  static_assert(HEADROOM >= 0 && HEADROOM <= 127, "above 2^126 the scale is 1 / 2^126");
+  const int exponent = 268 - HEADROOM - int(largest >> 23);
+  return exponent < 1 ? 1 : exponent > 253 ? 253 : exponent;
 }
 template <int HEADROOM>
 __device__ __forceinline__ float scale_of(unsigned largest) {
@@ -20,6 +22,9 @@ template <int HEADROOM>
 __device__ __forceinline__ float unscale_of(unsigned largest) {
   return __uint_as_float((254u - scale_exponent<HEADROOM>(largest)) << 23);
 }
+
+// v / (two scales), the smaller factor first: neither v times the larger nor the factors' product need be a float.
+__device__ __forceinline__ float unscaled(float v, float a, float b) { return v * fminf(a, b) * fmaxf(a, b); }
 
 struct Pair { unsigned bits; };  // of halves, x in the lower ones
 __device__ __forceinline__ float2 pair_of(float2 v) { return v; }

@@ -4,8 +4,9 @@
 // and NaN are the largest.
 #include "../../devices/ptx.cuh"
 
-constexpr int THREADS = 256, UNIT = 16 / sizeof(T), UNITS = 4;  // a thread reads so many units of 16 bytes
-constexpr int PART = THREADS * UNITS * UNIT;                    // of an image, for a block
+constexpr int UNIT = 16 / sizeof(T), UNITS = PART_BYTES / 16 / THREADS;  // a thread reads so many units of 16 bytes
+constexpr int PART = PART_BYTES / sizeof(T);                             // of an image, for a block
+static_assert(UNITS * 16 * THREADS == PART_BYTES && THREADS % 32 == 0, "every thread reads equally much");
 
 __device__ __forceinline__ unsigned magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }
 __device__ __forceinline__ unsigned magnitude(unsigned short half) { return magnitude(from_half(half)); }

@@ -260,7 +260,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
     for (int p = 0; p < P; ++p) {
       if (at >= limits[p][from]) continue;
       if constexpr (TERMS > 0) {
-        values[p] *= unscale * unscale_of<0>(largest[images[p][from] + images[P + q][from]]);
+        values[p] = unscaled(values[p], unscale, unscale_of<0>(largest[images[p][from] + images[P + q][from]]));
       }
       y[to[p]] = values[p];
     }

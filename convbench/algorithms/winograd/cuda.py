@@ -4,8 +4,8 @@
 
 Tiles lie on a mosaic of the batch's images (mosaic.py); phases of the stride and pieces of the filter are channels C'
 that the input transform reads where they lie in x (unit.py). A chunk has as many tiles as MOST_BYTES allow: chunks
-whose V and M stay in the L2 cache were slower on an H200, by a sixth to a third, as cuBLAS then has too few tiles at
-a time.
+whose V and M stay in the L2 cache were slower on an H200, by a tenth to four tenths, as cuBLAS then has few tiles at a
+time.
 
 winograd.f<m>.split3 has U and V in float16, three terms along the depth for float32's accuracy (halves), and its
 matrices are balanced: V is then no larger than d, which its image's scale keeps in range.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.gpu import MOST_BYTES
 from convbench.algorithms.halves import filter_exponents, largest_finder, terms_of_filters, unscales
 from convbench.algorithms.phased import phases_of, runs
 from convbench.algorithms.unit import UnitAxis, axes, ceil_div, filter_pieces
@@ -32,7 +33,6 @@ from convbench.devices.base import Device, Knob, Matrix
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
-MOST_BYTES = 1 << 30  # of V and M
 TILES_QUANTUM = 64  # a chunk's tiles are a multiple: columns of the blocks that cuBLAS computes a product in
 ROW_QUANTUM = 8  # a row of V or M is a multiple of 16 bytes, of halves too: cuBLAS then reads 16 at once
 MOST_TOGETHER = 4  # phases of the columns that neighbouring threads read: 8 tiles of each still write 32 bytes

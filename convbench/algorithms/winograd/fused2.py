@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.algorithms.gpu import MULTIPROCESSORS
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces
 from convbench.algorithms.winograd.filters import transform_filters
 from convbench.devices.base import Device
@@ -57,7 +58,6 @@ class Block:
 BLOCKS = ((64, 32), (32, 64), (32, 32))
 WINDOW_INSTRUCTIONS = 100  # gather a window (16 loads, about 34 for the padding), transform it (32), store it (16)
 START_CYCLES = 4000.0  # of a block: its first loads, and its output transform; an estimate from latencies
-MULTIPROCESSORS = 132  # of an H100 or H200; with another number the choice is still right, only not always the best
 SECOND_PASS_CYCLES = 3500.0  # 2 us to launch add_parts
 BYTES_A_CYCLE = 2400.0  # of memory: 4.3 TB/s at 1.8 GHz
 MOST_SHARES = 32  # by which the channels are split: each share writes all outputs once more
