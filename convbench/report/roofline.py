@@ -63,6 +63,8 @@ def roofline_chart(series: Sequence[Series]) -> Any | None:
         "Lines: multiply-adds on registers, and memory, whose line operands that stay in the cache can pass. Large, "
         "with the layer's name: the best of each layer."
     )
+    if any(algo.endswith(".split3") for algo in drawn):
+        facts += " The halves of split3 are multiplied on tensor cores, which can pass the first."
     if absent:
         facts += f" {counted(absent, 'algorithm')} that do{'es' * (absent == 1)} not say what is executed: not drawn."
     fig, axes = style.figure("Roofline: executed GFLOP/s against FLOPs a byte", facts, [PANEL] * len(shown))
@@ -99,7 +101,7 @@ def _roofs(ax: Any, places: Sequence[Place]) -> None:
     left, right = ax.get_xlim()
     xs = [left, *([gflops / gbs] if left < gflops / gbs < right else []), right]
     ax.plot(xs, [min(gflops, x * gbs) for x in xs], color=style.DARK, linewidth=1.5, zorder=2)
-    text = f"ceilings: multiply-adds {gflops:,.0f} GFLOP/s, memory {gbs:,.3g} GB/s"
+    text = f"ceilings: multiply-adds {gflops:,.0f} GFLOP/s, memory {float(f'{gbs:.3g}'):,g} GB/s"
     ax.set_title(text, loc="right", fontweight="normal", fontsize=9)
 
 
