@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +12,6 @@ import pytest
 from fakes import row
 
 from convbench.bench_gpu import __main__ as command
-from convbench.bench_gpu import check
 from convbench.layers import load
 from convbench.results import Row, Writer
 
@@ -66,11 +62,11 @@ class Commands:
         self.asked.append([str(word) for word in words[1:]])
         return SimpleNamespace(returncode=self.code, stdout=self.out, stderr="")
 
-    @contextmanager
-    def popen(self, words: list[str]) -> Iterator[Commands]:
+    def popen(self, words: list[str]) -> Commands:
         self(words)
         self.left = self.hangs
-        yield self
+        self.writes(Path(words[-1]))
+        return self
 
     def wait(self, seconds: float) -> int:
         self.waits.append(seconds)
@@ -82,8 +78,8 @@ class Commands:
     def send_signal(self, number: int) -> None:
         self.signals.append(number)
 
-    def kill(self) -> None:
-        self.signals.append(signal.SIGKILL)
+    def writes(self, path: Path) -> None:
+        """What a run leaves in its file: nothing."""
 
 
 def runs(commands: Commands) -> list[tuple[str, str]]:
@@ -132,7 +128,7 @@ def test_a_deadline_leaves_out_the_last_and_says_so(
     command.main(["--out", str(tmp_path), "--minutes", "5", "--no-checks", "--no-charts"])
     assert runs(commands) == [("float32", "128"), ("tf32", "128")]
     text = " ".join(capsys.readouterr().out.split())
-    assert "no time was left for float16 at batch 128" in text
+    assert "not measured: float16 at batch 128" in text
     assert all(f"{name} at batch 16" in text for name in precisions)
     assert "GPU=--keep" in text
 
@@ -153,14 +149,41 @@ def test_a_run_that_is_not_done_in_time_is_cut_off(
     command.main([*asked, "--keep"])
     assert "half a line" not in kept.read_text()
     text = " ".join(capsys.readouterr().out.split())
-    assert "no time was left for the rest of float32 at batch 16, the rest of tf32 at batch 16:" in text
+    assert "not measured: the rest of float32 at batch 16, the rest of tf32 at batch 16;" in text
 
 
-def test_what_there_was_stays_where_there_is_no_time_to_replace_it(commands: Commands, tmp_path: Path) -> None:
-    kept = written(tmp_path / "float32.csv", gpu_row())
-    command.main(["--out", str(tmp_path), "--no-checks", "--no-charts", "--minutes", "0.1"])
-    assert runs(commands) == []
-    assert kept.exists()
+def test_a_run_that_is_cut_off_still_says_what_was_wrong(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "writes", lambda path: written(path, gpu_row(batch=16, status="wrong")))
+    commands.hangs = 1
+    assert command.main([*QUICK, "--out", str(tmp_path), "--batches", "16", "--precisions", "float32"]) == 5
+
+
+QUICK = ("--no-checks", "--no-charts")
+
+
+@pytest.mark.parametrize("minutes", ["0.1", "8"])  # no run begins, or one begins and leaves no row
+def test_what_there_was_is_kept_aside_until_there_is_something_new(
+    commands: Commands,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: str,
+) -> None:
+    old = written(tmp_path / "tf32.csv", gpu_row(precision="tf32"))
+    text = old.read_text()
+    commands.code = 4
+    asked = [*QUICK, "--out", str(tmp_path), "--precisions", "tf32"]
+    command.main([*asked, "--minutes", minutes])
+    assert not old.exists(), "nothing of before passes for new"
+    assert (tmp_path / "before/tf32.csv").read_text() == text
+    assert "nothing new in tf32: what was measured before is in" in capsys.readouterr().out.replace("\n", " ")
+    monkeypatch.setattr(commands, "writes", lambda path: written(path, gpu_row(precision="tf32")))
+    commands.asked.clear()
+    command.main([*asked, "--keep"])
+    assert [pair for pair in runs(commands) if pair[1] == "128"], "what is aside is not had"
+    assert not (tmp_path / "before").exists()
 
 
 def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -> None:
@@ -171,7 +194,9 @@ def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -
     command.main(asked)
     assert runs(commands) == [("float32", "128"), ("float32", "1")]
     kept.unlink()
-    written(kept, *whole[: len(algorithms) + 2])  # cut off in the second layer
+    again = whole[: len(algorithms) + 2]  # cut off in the second layer
+    again[len(algorithms)] = gpu_row(batch=16, layer="conv2", algo=algorithms[0], status="failed")
+    written(kept, *again)
     commands.asked.clear()
     command.main([*asked, "--batches", "16"])
     found = [
@@ -179,12 +204,15 @@ def test_keep_measures_what_the_files_lack(commands: Commands, tmp_path: Path) -
         for words in commands.asked
         if "run" in words[:3]
     ]
-    assert found == [("conv2", ",".join(algorithms[2:])), (",".join(LAYERS[2:]), ",".join(algorithms))]
+    left = [algorithms[0], *algorithms[2:]]  # what failed is tried again
+    assert found == [("conv2", ",".join(left)), (",".join(LAYERS[2:]), ",".join(algorithms))]
     command.main(["--out", str(tmp_path), "--no-checks", "--precisions", "float32"])
     assert not kept.exists(), "without --keep old rows do not stay among the new"
 
 
-def test_the_worst_exit_code_is_the_answer(commands: Commands, tmp_path: Path) -> None:
+def test_the_worst_exit_code_is_the_answer(
+    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     commands.code = 5
     assert command.main(["--out", str(tmp_path), "--no-checks"]) == 5
     commands.code = -11
@@ -193,6 +221,8 @@ def test_the_worst_exit_code_is_the_answer(commands: Commands, tmp_path: Path) -
     commands.asked.clear()
     assert command.main(["--out", str(tmp_path), "--no-checks"]) == 2
     assert len(runs(commands)) == 1, "an option that is wrong once is wrong every time"
+    text = " ".join(capsys.readouterr().out.split())
+    assert "not measured: tf32 at batch 128, float16 at batch 128, float32 at batch 16" in text
 
 
 def test_each_precision_has_charts_of_its_own_and_time_is_kept_for_them(commands: Commands, tmp_path: Path) -> None:
@@ -239,52 +269,3 @@ def test_an_unknown_algorithm_is_refused(commands: Commands, tmp_path: Path, cap
     assert command.main(["--out", str(tmp_path), "--algo", "gemm.implicitt"]) == 2
     assert "no algorithm is called 'gemm.implicitt'" in capsys.readouterr().err
     assert commands.asked == []
-
-
-# Checks
-
-
-def test_a_wrong_answer_is_shown_and_the_others_are_kept_in_a_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def answers(words: list[str], **_: Any) -> Any:
-        if words[3] == "m.slow":
-            raise subprocess.TimeoutExpired(words, 1)
-        code = {"m.wrong": 5, "m.dead": -11}.get(words[3], 0)
-        return SimpleNamespace(returncode=code, stdout=f"said by {words[3]}\n", stderr="")
-
-    monkeypatch.setattr(subprocess, "run", answers)
-    jobs = [("m.right", "float32"), ("m.wrong", "float32"), ("m.dead", "tf32"), ("m.slow", "tf32")]
-    assert check.check_all(jobs, (1, 2), tmp_path / "checks.txt", 8 << 30, time.monotonic() + 1000) == 5
-    text = capsys.readouterr().out
-    assert "m.wrong in float32 failed with exit code 5:\nsaid by m.wrong" in text
-    assert "m.dead in tf32 failed with exit code 4" in text
-    assert "not finished after 240 s" in text
-    assert "said by m.right" not in text
-    assert "1 of 4 right" in text
-    assert "== m.right float32: exit 0\nsaid by m.right\n" in (tmp_path / "checks.txt").read_text()
-    assert check.check_all(jobs[:1], (1, 2), tmp_path / "checks.txt", 8 << 30, time.monotonic()) == 4
-    assert "m.right in float32 failed with exit code 4:\nnot begun: no time was left" in capsys.readouterr().out
-
-
-def test_no_more_processes_than_memory_and_cores_allow() -> None:
-    assert check.together(140 << 30, 16) == 14
-    assert check.together(140 << 30, 64) == check.MOST_TOGETHER
-    assert check.together(24 << 30, 16) == 4
-    assert check.together(1 << 30, 1) == 1
-
-
-def test_one_job_checks_the_layers_at_each_batch_and_odd_shapes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def verification(
-        layers: Any, algorithms: Any, device: Any, precision: str, batch: int, shapes: int, seed: int
-    ) -> int:
-        asked.append((len(layers), algorithms[0].name, precision, batch, shapes))
-        return 4 if batch == 1 else 0
-
-    monkeypatch.setattr("convbench.verify.print_verification", verification)
-    monkeypatch.setattr("convbench.options.chosen_device", lambda kind, threads: (None, ""))
-    assert check.check_one("direct.naive", "float32", (16, 1)) == 4
-    assert asked == [(8, "direct.naive", "float32", 16, check.SHAPES), (8, "direct.naive", "float32", 1, 0)]
-    assert check.check_one("library.torch.nchw", "float32", (16, 1)) == 0, "a vendor may take none of them"

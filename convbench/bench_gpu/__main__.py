@@ -29,7 +29,9 @@ CHECKED = (16,)  # batches whose answers are checked beforehand; those that are 
 MINUTES = 8.0
 BUDGET = 0.06  # seconds a case: a GPU's samples agree after a few; what is not timed takes several times as long
 LEAST_SECONDS = 20.0  # a run is not begun with less left
-GRACE_SECONDS = 10.0  # to end after an interrupt
+GRACE_SECONDS = 10.0  # to end after a signal
+CHECKS_SHARE = 0.5  # of the time, at most, for the answers beforehand
+BEFORE = "before"  # the folder of what is being replaced
 CHART_SECONDS = 60.0  # of the minutes, for the charts
 
 
@@ -110,13 +112,14 @@ class Sweep:
 def sweeps(asked: Asked, folder: Path) -> list[Sweep]:
     """What is to be measured, the largest batch first; with --keep what the files lack."""
     from convbench.layers import load
+    from convbench.report.series import newest
 
     names = [layer.name for layer in load(NET).layers]
     found = []
     for batch, precision in product(asked.batches, asked.precisions):
         path = folder / f"{precision}.csv"
-        rows = mended(path) if asked.keep and path.is_file() else []
-        have = {(row.layer, row.algo) for row in rows if row.batch == batch}
+        rows = newest([row for row in mended(path) if row.batch == batch]) if asked.keep and path.is_file() else []
+        have = {(row.layer, row.algo) for row in rows if row.status not in ("failed", "timeout", "unstable")}
         lacking: dict[tuple[str, ...], list[str]] = {}
         for layer in names:
             algorithms = tuple(algo for algo in chosen(asked.algo, precision) if (layer, algo) not in have)
@@ -135,50 +138,86 @@ def mended(path: Path) -> list[Row]:
     return read(path)
 
 
+def set_aside(precisions: Sequence[str], folder: Path) -> None:
+    """Bring what was measured before into a folder beside: nothing of it passes for new, and nothing is lost."""
+    for name in precisions:
+        for path in (folder / f"{name}.csv", folder / f"{name}.samples.csv"):
+            if path.is_file():
+                (folder / BEFORE).mkdir(exist_ok=True)
+                path.replace(folder / BEFORE / path.name)
+
+
+def settle(precisions: Sequence[str], folder: Path) -> None:
+    """Drop what was set aside where there is something new, and say where there is not."""
+    for name in precisions:
+        old = [path for kind in ("", ".samples") if (path := folder / BEFORE / f"{name}{kind}.csv").is_file()]
+        if (new := folder / f"{name}.csv").is_file() and mended(new):
+            for path in old:
+                path.unlink()
+        elif old:
+            print(f"nothing new in {name}: what was measured before is in {old[0]}")
+    if (folder / BEFORE).is_dir() and not any((folder / BEFORE).iterdir()):
+        (folder / BEFORE).rmdir()
+
+
 def run(asked: Asked, sweep: Sweep, path: Path, seconds: float) -> int | None:
     """Measure by `convbench run`, appended to the precision's file; its exit code.
 
-    None where it was cut off after so many seconds: the rows it had finished are kept.
+    None where it was cut off after so many seconds, negative where a signal ended it: finished rows are kept.
     """
     words = ["--net", NET, "--layer", ",".join(sweep.layers), "--device", "cuda", "--precision", sweep.precision]
     words += ["--batch", str(sweep.batch), "--seed", str(SEED), "--algo", ",".join(sweep.algorithms)]
     words += ["--budget", str(asked.budget), *([] if asked.energy else ["--no-energy"]), "--out", str(path)]
-    with subprocess.Popen([sys.executable, "-m", "convbench", "run", *words]) as child:
-        try:
-            return child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGINT)  # it then closes its file
-        try:
-            child.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait(GRACE_SECONDS)
-            if path.is_file():
-                mended(path)
-        return None
+    child = subprocess.Popen([sys.executable, "-m", "convbench", "run", *words])
+    try:
+        code = child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        code = None
+        stop(child)
+    if (code is None or code < 0) and path.is_file():
+        mended(path)
+    return code
 
 
-def measure(asked: Asked, folder: Path, end: float) -> tuple[int, list[str]]:
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Interrupt a run, which then closes its file, or kill it where it does not."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        child.send_signal(number)
+        try:
+            child.wait(GRACE_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def measure(asked: Asked, planned: Sequence[Sweep], folder: Path, end: float) -> tuple[int, list[str]]:
     """All sweeps there is time for: the worst exit code, and what was left out."""
-    code, left, begun = 0, [], set[Path]()
-    for sweep in sweeps(asked, folder):
-        path, seconds = folder / f"{sweep.precision}.csv", end - time.monotonic()
-        if seconds < LEAST_SECONDS:
+    code, left, ended = 0, [], False
+    for sweep in planned:
+        seconds = end - time.monotonic()
+        if ended or seconds < LEAST_SECONDS:
             left.append(str(sweep))
             continue
-        if not asked.keep and path not in begun:
-            for old in (path, path.with_name(f"{path.stem}.samples.csv")):
-                old.unlink(missing_ok=True)
-        begun.add(path)
-        found = run(asked, sweep, path, seconds)
-        if found is None:
+        found = run(asked, sweep, folder / f"{sweep.precision}.csv", seconds)
+        if found is None or found < 0:
             left.append(f"the rest of {sweep}")
-            continue
-        found = 4 if found < 0 else found  # ended by a signal
-        code = max(code, found)
-        if found == 2 or found >= 128:
-            break
+        code = max(code, 0 if found is None else 4 if found < 0 else found)
+        ended = found is not None and (found == 2 or found >= 128)
     return code, list(dict.fromkeys(left))
+
+
+def worst(asked: Asked, folder: Path) -> int:
+    """The exit code that the files' newest rows call for: a run that was cut off has not said it."""
+    from convbench.report.series import newest
+    from convbench.results import read
+    from convbench.sweep import exit_code
+
+    codes = [0]
+    for precision, batch in product(asked.precisions, asked.batches):
+        path = folder / f"{precision}.csv"
+        rows = [row for row in read(path) if row.batch == batch] if path.is_file() else []
+        codes += [exit_code(newest(rows))] if rows else []
+    return max(codes)
 
 
 def draw(files: Sequence[Path], folder: Path) -> int:
@@ -208,18 +247,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device = cuda_device(1)
             folder = folder or folder_of(device.hardware)
             folder.mkdir(parents=True, exist_ok=True)
-            jobs = [(name, precision) for precision in asked.precisions for name in chosen(asked.algo, precision)]
-            if asked.checks:
-                code = check_all(jobs, CHECKED, folder / "checks.txt", device.free_bytes(), end)
-            worst, left = measure(asked, folder, end)
-            code = max(code, worst)
+            planned = sweeps(asked, folder)
+            if not asked.keep:
+                set_aside(asked.precisions, folder)
+            jobs = list(dict.fromkeys((name, sweep.precision) for sweep in planned for name in sweep.algorithms))
+            if asked.checks and jobs:
+                until = end - (1 - CHECKS_SHARE) * (end - time.monotonic())
+                code = check_all(jobs, CHECKED, folder / "checks.txt", device.free_bytes(), until)
+            found, left = measure(asked, planned, folder, end)
+            settle(asked.precisions, folder)
+            code = max(code, found, worst(asked, folder))
         assert folder is not None
         files = [path for name in PRECISIONS if (path := folder / f"{name}.csv").is_file()]
         if asked.charts and not asked.show:
             code = max(code, draw(files, folder / "charts"))
         show(files, folder / "table.md")
         if left:
-            print(f"no time was left for {', '.join(left)}: `make gpu GPU=--keep` measures what the files lack")
+            print(f"not measured: {', '.join(left)}; `make gpu GPU=--keep` measures what the files lack")
+    except KeyboardInterrupt:
+        print(f"convbench: interrupted; `make gpu GPU=--keep` goes on, what was there before is in {folder}/{BEFORE}")
+        return 130
     except (NoDevice, UnknownName, ResultsError, OSError) as error:
         print(f"convbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

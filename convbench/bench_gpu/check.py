@@ -21,6 +21,7 @@ SEED = 1
 SPARE_CORES = 2
 MOST_TOGETHER = 14
 BYTES_EACH = 6 << 30  # of the GPU's memory: a context, x, w and y of the largest layer, and an algorithm's buffers
+NOT_BEGUN = "not checked, as no time was left"
 LONGEST_SECONDS = 240.0
 
 
@@ -57,9 +58,14 @@ def check_all(jobs: Sequence[tuple[str, str]], batches: Sequence[int], log: Path
         ends = list(pool.map(lambda job: _run(job[0], job[1], batches, end), jobs))
     log.write_text("".join(f"== {algo} {precision}: exit {code}\n{text}\n" for (algo, precision), (code, text) in
                            zip(jobs, ends, strict=True)))  # fmt: skip
+    late = []
     for (algo, precision), (code, text) in zip(jobs, ends, strict=True):
-        if code:
+        if text == NOT_BEGUN:
+            late.append(f"{algo} in {precision}")
+        elif code:
             print(f"{algo} in {precision} failed with exit code {code}:\n{text.rstrip()}")
+    if late:
+        print(f"{NOT_BEGUN}: {', '.join(late)}")
     bad = sum(bool(code) for code, _ in ends)
     print(f"{len(jobs) - bad} of {len(jobs)} right; all answers: {log}", flush=True)
     return max((code for code, _ in ends), default=0)
@@ -69,7 +75,7 @@ def _run(algo: str, precision: str, batches: Sequence[int], end: float) -> tuple
     words = [sys.executable, "-m", __name__, algo, precision, ",".join(map(str, batches))]
     seconds = min(LONGEST_SECONDS, end - time.monotonic())
     if seconds <= 0:
-        return 4, "not begun: no time was left"
+        return 4, NOT_BEGUN
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
