@@ -118,6 +118,15 @@ def test_numbers_of_any_size(name: str, precision: str, sizes: tuple[float, floa
     assert error(name, problem, x, w) < tolerance(name, problem)
 
 
+@pytest.mark.parametrize("exponent", [122, 127])
+@pytest.mark.parametrize("name", ["fft.tiled", "fft.split3"])
+def test_sums_of_the_largest_floats_do_not_overflow(name: str, exponent: int) -> None:
+    problem = Problem(parse_shape("n1c4h27w27k4r5s5p2"), "tf32" if name == "fft.tiled" else "float32")
+    x, w = problem.operands(1)
+    x[:], w[:] = 1.999 * 2.0**exponent, 2.0**-20
+    assert error(name, problem, x, w) < tolerance(name, problem)
+
+
 @pytest.mark.parametrize("size", [1e-3, 1e3])
 @pytest.mark.parametrize(("name", "precision"), ONE_TERM)
 def test_numbers_of_other_sizes_in_one_term(name: str, precision: str, size: float) -> None:

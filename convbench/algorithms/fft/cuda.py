@@ -33,7 +33,7 @@ FLOPS_A_BYTE, FLOPS_OF_HALVES_A_BYTE = 10, 140
 # A row of a tile ends within a sector of memory, which its neighbour fills later. Where y is so many times the L2
 # cache, that costs so many bytes a row more (by sizes tried for conv1).
 LARGE_Y, BROKEN_ROW_BYTES = 2, 128
-SHARED = 8  # powers of two by which V leaves room for sums in float16, so that U and V keep as many small numbers
+SHARED = 8  # powers of two that V leaves to M where M is in halves too: U and V then keep as many small numbers
 COLUMN_STEP = 32  # columns a chunk: a multiple, which cuBLAS's tiles divide
 PREPARE_BYTES = 64 << 20  # of each array that transforming the filters needs
 
@@ -95,8 +95,8 @@ class Work:
 
     @property
     def headroom(self) -> int:
-        """V is at most 2^this times the largest of x: a window's sum, doubled. Where M is in halves, SHARED more."""
-        return ceil(log2(2 * self.rows.window * self.columns.window)) + (SHARED if self.terms == 1 else 0)
+        """V is at most 2^this times the largest of x: a window's sum, doubled."""
+        return ceil(log2(2 * self.rows.window * self.columns.window))
 
     def knobs(self) -> dict[str, int]:
         """The constants of tiled.cu."""
@@ -111,7 +111,7 @@ class Work:
         ):
             names[name] = getattr(self.rows, fact), getattr(self.columns, fact)
         sides = {f"{name}_{side}": pair[i] for name, pair in names.items() for i, side in enumerate("HW")}
-        return sides | {"TERMS": self.terms, "HEADROOM": self.headroom}
+        return sides | {"TERMS": self.terms, "HEADROOM": self.headroom, "SHARED": SHARED}
 
 
 def whole_steps(tiles: int, all_tiles: int) -> int:
@@ -194,11 +194,11 @@ def kernels(problem: Problem, device: Device, work: Work) -> Plan:
     )
 
 
-def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[int, slice, Any, Any]]:
-    """A group, some of its channels, and real and imaginary parts of conj(W) / (2 L_h L_w) in float64 for them.
+def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[slice, slice, Any, Any]]:
+    """Groups, some of their channels, and real and imaginary parts of conj(W) / (2 L_h L_w) in float64 for them.
 
-    The parts are [frequencies, channels, filters]. The 2 is that of tiled.cu's forward transform. PREPARE_BYTES bounds
-    each array, or a channel.
+    The parts are [frequencies, groups, channels, filters]. The 2 is that of tiled.cu's forward transform.
+    PREPARE_BYTES bounds each array, or a channel.
     """
     h, w_points = work.size
     flat = flat_filters(xp, w, work)
@@ -207,12 +207,15 @@ def transformed(xp: Any, w: Any, work: Work) -> Iterator[tuple[int, slice, Any, 
     turns = (chosen[:, :1, None] * tap_r % h) / h + (chosen[:, 1:, None] * tap_s % w_points) / w_points
     angles = (2 * xp.pi * turns).reshape(work.frequencies, len(flat))
     cosines, sines = (wave / (2 * h * w_points) for wave in (xp.cos(angles), xp.sin(angles)))
-    some = max(1, PREPARE_BYTES // (8 * work.frequencies * work.filters))
-    for group, first in product(range(work.shape.groups), range(0, work.channels, some)):
-        part = slice(first, min(first + some, work.channels))
-        taps = flat.reshape(len(flat), work.shape.groups, work.channels, -1)[:, group, part].reshape(len(flat), -1)
-        shape = work.frequencies, part.stop - part.start, work.filters
-        yield group, part, (cosines @ taps).reshape(shape), (sines @ taps).reshape(shape)
+    planes = max(1, PREPARE_BYTES // (8 * work.frequencies * work.filters))  # of one channel of a group
+    some = min(planes, work.channels)
+    many = planes // some
+    for group, first in product(range(0, work.shape.groups, many), range(0, work.channels, some)):
+        groups, channels = slice(group, group + many), slice(first, first + some)
+        taps = flat.reshape(len(flat), work.shape.groups, work.channels, -1)[:, groups, channels]
+        shape = work.frequencies, *taps.shape[1:]
+        waves = taps.reshape(len(flat), -1)
+        yield groups, channels, (cosines @ waves).reshape(shape), (sines @ waves).reshape(shape)
 
 
 def flat_filters(xp: Any, w: Any, work: Work) -> Any:
@@ -226,8 +229,8 @@ def flat_filters(xp: Any, w: Any, work: Work) -> Any:
 def filter_spectra(xp: Any, w: Any, work: Work) -> Any:
     """U [frequencies * groups, channels, filters], complex64."""
     spectra = xp.empty((work.frequencies, work.shape.groups, work.channels, work.filters), "complex64")
-    for group, some, real, imaginary in transformed(xp, w, work):
-        spectra.real[:, group, some], spectra.imag[:, group, some] = real, imaginary
+    for some, of_them, real, imaginary in transformed(xp, w, work):
+        spectra.real[:, some, of_them], spectra.imag[:, some, of_them] = real, imaginary
     return spectra.reshape(-1, work.channels, work.filters)
 
 
@@ -242,9 +245,9 @@ def filter_spectra_in_halves(xp: Any, w: Any, work: Work) -> tuple[Any, Any]:
     bound, top = (2 * sums.sum(axis=1), SHARED) if work.terms == 1 else (sums.max(axis=1), TOP)
     exponents = filter_exponents(xp, bound / (2 * work.size[0] * work.size[1]), top)  # groups, filters
     u = xp.empty((work.frequencies, groups, work.terms, channels, 2, filters, 2), "float16")
-    for group, some, real, imaginary in transformed(xp, w, work):
-        reals, imaginaries = (terms_of_filters(xp.ldexp(v, exponents[group]), work.terms) for v in (real, imaginary))
-        for term, (a, b) in enumerate(zip(reals, imaginaries, strict=True)):
-            to = u[:, group, term, some]
+    for some, of_them, real, imaginary in transformed(xp, w, work):
+        scaled = (xp.ldexp(v, exponents[some, None]) for v in (real, imaginary))
+        for term, (a, b) in enumerate(zip(*(terms_of_filters(v, work.terms) for v in scaled), strict=True)):
+            to = u[:, some, term, of_them]
             to[..., 0, :, 0], to[..., 0, :, 1], to[..., 1, :, 0], to[..., 1, :, 1] = a, b, -b, a
     return u.reshape(work.planes, 2 * work.terms * channels, 2 * filters), unscales(xp, exponents.reshape(-1))

@@ -57,6 +57,8 @@ constexpr int FORWARD_BLOCKS = 0;
 constexpr int DEPTH = (TERMS ? TERMS : 1) * CHANNELS;  // complex numbers of V for each column
 using Spectrum = Operand<TERMS, float2>::Type;         // one of them
 using Product = Operand<TERMS == 1, float2>::Type;     // one of M
+// Where M is in halves too, V leaves it as much of their range as U does.
+constexpr float LOWERED = TERMS == 1 ? 1.0f / (1 << SHARED) : 1.0f;
 
 #include "places.cuh"
 
@@ -140,7 +142,9 @@ forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum*
   const long long plane = (long long)columns * DEPTH;
   const Frequencies at(share.group, place, plane);
   Spectrum* to = spectra + at.first + (long long)(item / CHANNELS) * DEPTH + item % CHANNELS;
-  const auto put = [](Spectrum* to, float2 value) { put_terms<TERMS, float2>(to, CHANNELS, value); };
+  const auto put = [](Spectrum* to, float2 value) {
+    put_terms<TERMS, float2>(to, CHANNELS, make_float2(LOWERED * value.x, LOWERED * value.y));
+  };
   if (place == 0) {
     put(to + (HALF + 1) * at.step, make_float2(2 * v[0].y, 0));
     put(to + (2 * HALF + 1) * at.step, make_float2(2 * v[HALF].y, 0));
@@ -181,7 +185,7 @@ __device__ __forceinline__ Tile tile_of(int group, int item, long long first, in
 
 // An output as it is stored, its scales undone: see unscaled in halves.cuh.
 __device__ __forceinline__ T output(float v, [[maybe_unused]] const Tile& tile) {
-  if constexpr (TERMS > 0) v = v * tile.lesser * tile.larger;
+  if constexpr (TERMS > 0) v = v * (1 / LOWERED) * tile.lesser * tile.larger;
   return converted<T>(v);
 }
 
