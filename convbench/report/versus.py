@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convbench.problem import PRECISIONS
 from convbench.report.series import LIBRARY, Series, common, counted, families, gather, time_of
@@ -157,7 +157,7 @@ def gpu_comparison(rows: Sequence[Row]) -> str:
     layers = list(dict.fromkeys(layer for one in series for layer in one.layers))
     tables = [{line.layer: line for line in some} for some in found]
     body = [[layer, *(_cell(table.get(layer)) for table in tables)] for layer in layers]
-    means = [mean_of(some) for some in found]
+    means = [mean and replace(mean, asked=len(layers)) for mean in map(mean_of, found)]
     body.append(["geometric mean", *(f"**{_mean(mean)}**" for mean in means)])
     head = ["layer", *(f"{one.first.precision}, batch {one.first.batch}" for one in series)]
     return f"{markdown(head, body, 'l' + 'r' * len(series))}\n\n{common(series)}."
