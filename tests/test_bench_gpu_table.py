@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from test_bench_gpu import gpu_row, written
 
+from convbench.bench_gpu import __main__ as command
 from convbench.bench_gpu import table
 
 
@@ -54,3 +55,10 @@ def test_a_layer_that_nobody_can_do_is_a_line_all_the_same(tmp_path: Path, capsy
     failed = gpu_row(precision="tf32", algo="gemm.implicit", status="failed", **untimed)
     table.show([written(tmp_path / "tf32.csv", failed)], tmp_path / "table.md")
     assert "no rival" in capsys.readouterr().out
+
+
+def test_a_folder_without_results_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--show", "--out", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.startswith("convbench: --show: there are no results of `make gpu` in ")
+    written(tmp_path / "float32.csv", gpu_row())
+    assert command.main(["--show", "--out", str(tmp_path)]) == 0

@@ -259,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = max(code, found, worst(asked, folder))
         assert folder is not None
         files = [path for name in PRECISIONS if (path := folder / f"{name}.csv").is_file()]
+        if asked.show and not files:
+            raise FileNotFoundError(f"--show: there are no results of `make gpu` in {folder}")
         if asked.charts and not asked.show:
             code = max(code, draw(files, folder / "charts"))
         show(files, folder / "table.md")
