@@ -163,6 +163,20 @@ def test_a_run_that_is_cut_off_still_says_what_was_wrong(
 QUICK = ("--no-checks", "--no-charts")
 
 
+def test_an_interrupt_keeps_what_there_is(
+    commands: Commands, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = written(tmp_path / "tf32.csv", gpu_row(precision="tf32"))
+
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "writes", interrupted)
+    assert command.main([*QUICK, "--out", str(tmp_path), "--precisions", "tf32"]) == 130
+    assert "interrupted; `make gpu GPU=--keep`" in capsys.readouterr().out
+    assert (tmp_path / "before" / old.name).is_file()
+
+
 @pytest.mark.parametrize("minutes", ["0.1", "8"])  # no run begins, or one begins and leaves no row
 def test_what_there_was_is_kept_aside_until_there_is_something_new(
     commands: Commands,
@@ -173,9 +187,11 @@ def test_what_there_was_is_kept_aside_until_there_is_something_new(
 ) -> None:
     old = written(tmp_path / "tf32.csv", gpu_row(precision="tf32"))
     text = old.read_text()
+    monkeypatch.setattr(commands, "writes", written)  # a file without a row
     commands.code = 4
     asked = [*QUICK, "--out", str(tmp_path), "--precisions", "tf32"]
-    command.main([*asked, "--minutes", minutes])
+    for _ in range(2):
+        command.main([*asked, "--minutes", minutes])
     assert not old.exists(), "nothing of before passes for new"
     assert (tmp_path / "before/tf32.csv").read_text() == text
     assert "nothing new in tf32: what was measured before is in" in capsys.readouterr().out.replace("\n", " ")

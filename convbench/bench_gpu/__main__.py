@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -148,14 +149,14 @@ def set_aside(precisions: Sequence[str], folder: Path) -> None:
 
 
 def settle(precisions: Sequence[str], folder: Path) -> None:
-    """Drop what was set aside where there is something new, and say where there is not."""
+    """Drop what was set aside where there are new rows; say where there are none, and leave no empty file there."""
     for name in precisions:
-        old = [path for kind in ("", ".samples") if (path := folder / BEFORE / f"{name}{kind}.csv").is_file()]
-        if (new := folder / f"{name}.csv").is_file() and mended(new):
-            for path in old:
-                path.unlink()
-        elif old:
+        new, old = ([of / f"{name}{kind}.csv" for kind in ("", ".samples")] for of in (folder, folder / BEFORE))
+        measured = new[0].is_file() and mended(new[0])
+        if not measured and old[0].is_file():
             print(f"nothing new in {name}: what was measured before is in {old[0]}")
+        for path in old if measured else new:
+            path.unlink(missing_ok=True)
     if (folder / BEFORE).is_dir() and not any((folder / BEFORE).iterdir()):
         (folder / BEFORE).rmdir()
 
@@ -174,6 +175,10 @@ def run(asked: Asked, sweep: Sweep, path: Path, seconds: float) -> int | None:
     except subprocess.TimeoutExpired:
         code = None
         stop(child)
+    except KeyboardInterrupt:  # which a terminal gives to the child too
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_SECONDS)
+        raise
     if (code is None or code < 0) and path.is_file():
         mended(path)
     return code
@@ -183,11 +188,9 @@ def stop(child: subprocess.Popen[bytes]) -> None:
     """Interrupt a run, which then closes its file, or kill it where it does not."""
     for number in (signal.SIGINT, signal.SIGKILL):
         child.send_signal(number)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(GRACE_SECONDS)
             return
-        except subprocess.TimeoutExpired:
-            pass
 
 
 def measure(asked: Asked, planned: Sequence[Sweep], folder: Path, end: float) -> tuple[int, list[str]]:
@@ -248,14 +251,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = folder or folder_of(device.hardware)
             folder.mkdir(parents=True, exist_ok=True)
             planned = sweeps(asked, folder)
-            if not asked.keep:
-                set_aside(asked.precisions, folder)
             jobs = list(dict.fromkeys((name, sweep.precision) for sweep in planned for name in sweep.algorithms))
             if asked.checks and jobs:
                 until = end - (1 - CHECKS_SHARE) * (end - time.monotonic())
                 code = check_all(jobs, CHECKED, folder / "checks.txt", device.free_bytes(), until)
-            found, left = measure(asked, planned, folder, end)
-            settle(asked.precisions, folder)
+            if not asked.keep:
+                set_aside(asked.precisions, folder)
+            try:
+                found, left = measure(asked, planned, folder, end)
+            finally:
+                settle(asked.precisions, folder)
             code = max(code, found, worst(asked, folder))
         assert folder is not None
         files = [path for name in PRECISIONS if (path := folder / f"{name}.csv").is_file()]
@@ -267,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if left:
             print(f"not measured: {', '.join(left)}; `make gpu GPU=--keep` measures what the files lack")
     except KeyboardInterrupt:
-        print(f"convbench: interrupted; `make gpu GPU=--keep` goes on, what was there before is in {folder}/{BEFORE}")
+        print("convbench: interrupted; `make gpu GPU=--keep` measures what the files lack")
         return 130
     except (NoDevice, UnknownName, ResultsError, OSError) as error:
         print(f"convbench: {' '.join(str(error).split())}", file=sys.stderr)

@@ -189,7 +189,7 @@ __device__ __forceinline__ T output(float v, [[maybe_unused]] const Tile& tile) 
   return converted<T>(v);
 }
 
-// Of 32 points six blocks, with 80 registers a thread, took an H200 a tenth longer than four with 100.
+// Of 32 points six blocks, with 80 registers a thread, took an H200 longer than four with 100.
 extern "C" __global__ void __launch_bounds__(THREADS, LARGER < 32 ? 8 : 4)
 inverse(const Product* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
         T* __restrict__ y, long long first, int columns, int phase) {

@@ -4,8 +4,7 @@
 
 Tiles lie on a mosaic of the batch's images (mosaic.py); phases of the stride and pieces of the filter are channels C'
 that the input transform reads where they lie in x (unit.py). A chunk has as many tiles as MOST_BYTES allow: chunks
-whose V and M stay in the L2 cache were slower on an H200, by a tenth to four tenths, as cuBLAS then has few tiles at a
-time.
+whose V and M stay in the L2 cache were slower on an H200, as cuBLAS then has few tiles at a time.
 
 winograd.f<m>.split3 has U and V in float16, three terms along the depth for float32's accuracy (halves), and its
 matrices are balanced: V is then no larger than d, which its image's scale keeps in range.
