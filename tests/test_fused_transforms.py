@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from convbench.algorithms.fft import vector
 from convbench.algorithms.fused.dft import Dft
+from convbench.algorithms.fused.factors import evaluate, factors_of
+from convbench.algorithms.fused.operations import of_axis
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.fused.values import Complex, Transform
@@ -65,6 +67,29 @@ def test_transforms_are_a_convolution(axis: Any) -> None:
     z = axis.complex_result([Complex(product.real, product.imag) for product in all_products])
     both = expected + 1j * correlated(e)
     np.testing.assert_allclose([numbers(value) for value in z], both, rtol=0, atol=1e-8 * np.abs(g).sum())
+
+
+@given(
+    points=st.lists(st.sampled_from([0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 1.5, -3.0]), unique=True, max_size=6),
+    pairs=st.lists(st.sampled_from([1j, 0.5 + 1j, -0.25 + 0.75j]), unique=True, max_size=2),
+    seed=st.integers(0, 99),
+)
+def test_factors_are_the_rows_of_their_polynomial(points: list[float], pairs: list[complex], seed: int) -> None:
+    """Row p is prod over the others of (x - q), infinity the product of all, whatever is shared on the way."""
+    roots = [*points, *pairs, *(p.conjugate() for p in pairs)]
+    d = np.random.default_rng(seed).standard_normal(len(roots) + 1)
+    finite, infinity = evaluate(factors_of(points, pairs), list(d))
+    assert set(finite) == {*points, *pairs}
+    for p, value in finite.items():
+        others = [q for q in roots if q != p]
+        np.testing.assert_allclose(numbers(value), np.atleast_1d(np.poly(others))[::-1] @ d[: len(roots)], atol=1e-9)
+    assert infinity is not None
+    np.testing.assert_allclose(float(infinity), (np.atleast_1d(np.poly(roots))[::-1] @ d).real, atol=1e-9)  # type: ignore[arg-type]
+
+
+def test_factors_save_operations() -> None:
+    """F(7, 3) with i takes half of what its rows would one by one."""
+    assert of_axis(Toom(7, 3, *POINTS[9]))[0] <= 50
 
 
 def test_planes_of_a_tile() -> None:

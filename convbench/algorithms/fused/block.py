@@ -27,6 +27,7 @@ FIELDS = (
     "groups", "depth", "blocks_of_channels", "filters", "panels", "items",  # of a group, channels after the split
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",
     "tile_rows", "tiles", "columns", "pitch",  # of an image; a line row of the buffer
+    "buffer_rows", "pixel_rows",  # of input and output that go through the first cache together
     "block_images", "block_tile_rows", "block_groups", "block_shares", "strips", "blocks",
     "tickets", "slab_bytes", "plane_bytes", "group_bytes",  # of V
     "short_rows", "short_columns",  # of tiles, the last ones, with one output less

@@ -86,19 +86,21 @@ def transform_input(
     n, channels = item // inputs, item % inputs
     group, number = channels // f.blocks_of_channels, channels % f.blocks_of_channels
     room = block.scratch + f.room_at
-    code.call(
-        program.function("ppiiiiiipii", gather, *lanes),
-        f.pointer("x") + (block.first_image + n) * f.image_bytes,
-        f.pointer("table") + channels * (BLOCK * LANE_BYTES),
-        f.height, f.width, f.row_step, block.first_line, block.lines, f.columns,
-        block.scratch, f.pitch, ahead - block.input_place(f, item),
-    )  # fmt: skip
-    code.call(
-        program.function("pipiii", forward_rows, tile),
-        block.scratch, f.pitch, room, block.lines, f.tiles, f.tiles - f.short_columns,
-    )  # fmt: skip
-    v = block.v + group * f.group_bytes + number * f.slab_bytes
     line_bytes = f.tiles * (tile.columns * LINE)
+    for line in code.range(0, block.lines, f.buffer_rows):
+        rows = code.least(block.lines - line, f.buffer_rows)
+        code.call(
+            program.function("ppiiiiiipii", gather, *lanes),
+            f.pointer("x") + (block.first_image + n) * f.image_bytes,
+            f.pointer("table") + channels * (BLOCK * LANE_BYTES),
+            f.height, f.width, f.row_step, block.first_line + line, rows, f.columns,
+            block.scratch, f.pitch, ahead - block.input_place(f, item),
+        )  # fmt: skip
+        code.call(
+            program.function("pipiii", forward_rows, tile),
+            block.scratch, f.pitch, room + line * line_bytes, rows, f.tiles, f.tiles - f.short_columns,
+        )  # fmt: skip
+    v = block.v + group * f.group_bytes + number * f.slab_bytes
     for kind in block.kinds:
         code.call(
             program.function("piipiii", forward_columns, tile, streams),

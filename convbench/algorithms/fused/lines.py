@@ -12,6 +12,7 @@ from convbench.vector.code import Code, Index, Mask, Pointer, Vector
 from convbench.vector.target import host
 from convbench.vector.weights import BLOCK, LINE
 
+NEAR = 16 * 1024  # bytes of lines that are written and read again while they lie in the first-level cache
 LANE_FIELDS = 3  # of a channel in the table: bytes from the image to its plane, its first row, its first column
 
 

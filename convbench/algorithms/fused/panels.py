@@ -116,9 +116,9 @@ class _Panels:
                 outputs = code.choose(row < block.whole_rows, tile.y.outputs, tile.y.outputs - 1)
                 whole, short = block.runs(n, row)
                 code.call(
-                    self.program.function("ppiiiippiipi", backward_rows, tile),
+                    self.program.function("ppiiiiippiipi", backward_rows, tile),
                     t + whole * each, t + short * each, f.tiles - f.short_columns, f.short_columns,
-                    code.least(outputs, f.out_rows - top), f.out_columns,
+                    code.least(outputs, f.out_rows - top), f.pixel_rows, f.out_columns,
                     block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
                     f.filters - number * BLOCK, block.scratch + f.nowhere_at, f.past,
                 )  # fmt: skip

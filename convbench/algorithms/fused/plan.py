@@ -10,7 +10,7 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.engine import convolve
-from convbench.algorithms.fused.lines import LANE_FIELDS, is_read_first, longest_run, past_caches
+from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, is_read_first, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
@@ -47,12 +47,14 @@ def sizes(
     line_columns = (columns.tiles - 1) * tile.x.outputs - max(0, short_columns - 1) + tile.x.window
     pitch = ceil_div(line_columns, BLOCK) * BLOCK * LINE
     line_rows = blocks.tile_rows * tile.y.outputs + tile.y.window - tile.y.outputs
+    buffer_rows = min(line_rows, max(1, NEAR // pitch))
     m_plane = odd_lines(most * LINE)
     most_planes = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
-    pixels = tile.y.outputs * columns.unit_outputs
+    pixel_rows = min(tile.y.outputs, rows_together(columns.unit_outputs))
+    pixels = pixel_rows * columns.unit_outputs
     m_bytes, t_bytes = odd_lines(most_planes * m_plane), odd_lines(most * tile.y.outputs * tile.columns * LINE)
     at, scratch_bytes = _layout(
-        {"buffer": line_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
+        {"buffer": buffer_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
         {
             "m": side * m_bytes,
             "t": side * t_bytes,
@@ -69,6 +71,7 @@ def sizes(
         "out_image_bytes": 4 * s.k * rows.unit_outputs * columns.unit_outputs,
         "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
         "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
+        "buffer_rows": buffer_rows, "pixel_rows": pixel_rows,
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows, "block_groups": blocks.groups,
         "block_shares": blocks.shares,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
@@ -79,6 +82,12 @@ def sizes(
         "past": past_caches(s, device),
         **runs_of_y(tile, rows, columns, work, blocks),
     }  # fmt: skip
+
+
+def rows_together(columns: int) -> int:
+    """Rows of y, of so many columns, whose lines lie in the first cache together; of whole vectors if that can be."""
+    most = max(1, NEAR // (columns * LINE))
+    return max((rows for rows in range(1, most + 1) if rows * columns % BLOCK == 0), default=most)
 
 
 def runs_of_y(tile: Tile, rows: UnitAxis, columns: UnitAxis, work: Work, blocks: Blocks) -> dict[str, int]:

@@ -177,29 +177,31 @@ def backward_column(program: Program, code: Code, tile: Tile, is_pair: bool) -> 
 def backward_rows(program: Program, code: Code, tile: Tile) -> None:
     """The inverse transform along x of one row of tiles, and its pixels into the output's planes.
 
-    Arguments: tiles' rows as backward_column left them, whole ones and short ones, how many of each, output rows,
-    output columns, room for pixels, output (first channel, first row), bytes from channel to channel, channels, where
-    to put what has no channel, past as of goes_past.
+    Arguments: tiles' rows as backward_column left them, whole ones and short ones, how many of each, output rows, how
+    many of them at once, output columns, room for their pixels, output (first channel, first row), bytes from channel
+    to channel, channels, where to put what has no channel, past as of goes_past.
     """
-    first, second, firsts, seconds, rows, columns, room, output, channel, channels, nowhere, past = code.arguments
+    first, second, firsts, seconds, rows, some, columns, room, output, channel, channels, nowhere, past = code.arguments
     y, x = tile.y, tile.x
     asks = goes_past(code, output, channel, past).is_equal(0)
     every = max(1, BLOCK // x.outputs)  # tiles whose pixels fill about a cache line of each channel
-    for i in code.range(rows):
-        for source, tiles, start, step in (
-            (first, firsts, code.index(0), x.outputs), (second, seconds, firsts * x.outputs, x.outputs - 1),
-        ):  # fmt: skip
-            for t in code.range(tiles):
-                pixel = i * columns + start + t * step
-                with code.when(code.builder.and_((t % every).is_equal(0), asks)):
-                    for c, byte in product(range(BLOCK), range(0, 4 * x.outputs, LINE)):
-                        (output + (channel * c + pixel * 4 + byte)).prefetch(write=True)
-                for part in code.range(BLOCK // code.lanes):
-                    line = source + (t * y.outputs + i) * (tile.columns * LINE) + part * code.bytes
-                    values: list[Real] = [(line + k * LINE).load() for k in range(tile.columns)]
-                    pairs = [Complex(values[x.reals + 2 * k], values[x.reals + 2 * k + 1]) for k in range(x.pairs)]
-                    # A short tile reaches into the next one, a row's last tile into the next row: written after it.
-                    into = room + pixel * LINE + part * code.bytes
-                    for k, value in enumerate(x.result(values[: x.reals], pairs)):
-                        (into + k * LINE).store(known(value, code))
-    scatter(code, room, output, channel, channels, rows * columns, nowhere, past)
+    for begin in code.range(0, rows, some):
+        end, pixels = code.least(begin + some, rows), output + begin * columns * 4
+        for i in code.range(begin, end):
+            for source, tiles, start, step in (
+                (first, firsts, code.index(0), x.outputs), (second, seconds, firsts * x.outputs, x.outputs - 1),
+            ):  # fmt: skip
+                for t in code.range(tiles):
+                    pixel = (i - begin) * columns + start + t * step
+                    with code.when(code.builder.and_((t % every).is_equal(0), asks)):
+                        for c, byte in product(range(BLOCK), range(0, 4 * x.outputs, LINE)):
+                            (pixels + (channel * c + pixel * 4 + byte)).prefetch(write=True)
+                    for part in code.range(BLOCK // code.lanes):
+                        line = source + (t * y.outputs + i) * (tile.columns * LINE) + part * code.bytes
+                        values: list[Real] = [(line + k * LINE).load() for k in range(tile.columns)]
+                        pairs = [Complex(values[x.reals + 2 * k], values[x.reals + 2 * k + 1]) for k in range(x.pairs)]
+                        # A short tile reaches into the next one, a row's last tile into the next row: written after it.
+                        into = room + pixel * LINE + part * code.bytes
+                        for k, value in enumerate(x.result(values[: x.reals], pairs)):
+                            (into + k * LINE).store(known(value, code))
+        scatter(code, room, pixels, channel, channels, (end - begin) * columns, nowhere, past)

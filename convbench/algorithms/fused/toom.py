@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from convbench.algorithms.fused.factors import evaluate, factors_of
 from convbench.algorithms.fused.values import Complex, Real, add, conjugate, minus, plus, subtract, times, weighted
 
 Matrix = Sequence[Sequence[float]]
@@ -55,18 +55,6 @@ class Toom:
     def _all_points(self) -> list[complex]:
         return [*self.points, *self.complex_points, *(p.conjugate() for p in self.complex_points)]
 
-    @cached_property
-    def _input_rows(self) -> Any:
-        """B^T for real points, infinity and one of each pair: [reals + pairs, window], complex."""
-        everywhere = self._all_points()
-        assert len(everywhere) == self.window - 1, "a window of t inputs takes t - 1 finite points"
-        rows = np.zeros((len(everywhere) + 1, self.window), complex)
-        for i in range(self.reals - 1 + self.pairs):
-            others = everywhere[:i] + everywhere[i + 1 :]
-            rows[i, : self.window - 1] = _coefficients(others)
-        infinity = _coefficients(everywhere)
-        return np.concatenate([rows[: self.reals - 1], [infinity], rows[self.reals - 1 : self.reals - 1 + self.pairs]])
-
     def powers(self, length: int) -> Any:
         """p^k for real points, infinity and one of each pair: [reals + pairs, length], complex."""
         finite = np.array(self.points, complex)[:, None] ** np.arange(length)
@@ -85,10 +73,8 @@ class Toom:
 
     def spectrum(self, values: Sequence[Real]) -> tuple[list[Real], list[Complex]]:
         """B^T d for real d: at the real points, and at one of each pair."""
-        rows = self._input_rows
-        stacked = np.concatenate([rows[: self.reals].real, rows[self.reals :].real, rows[self.reals :].imag])
-        out = matrix_times(stacked, values)
-        return out[: self.reals], _zip(out[self.reals :], self.pairs)
+        finite, infinity = evaluate(factors_of(self.points, self.complex_points), values)
+        return [*(finite[p].re for p in self.points), infinity], [finite[p] for p in self.complex_points]
 
     def complex_spectrum(self, values: Sequence[Complex]) -> list[Complex]:
         """B^T d for complex d: at the real points, one of each pair, and its conjugate."""
@@ -121,38 +107,12 @@ class Toom:
         return [Complex(a, b) for a, b in zip(real, imaginary, strict=True)]
 
 
-def _coefficients(roots: Sequence[complex]) -> Any:
-    """Of the monic polynomial with these roots, the constant term first."""
-    return np.atleast_1d(np.poly(roots))[::-1]
-
-
-def _zip(parts: Sequence[Real], count: int) -> list[Complex]:
-    return [Complex(re, im) for re, im in zip(parts[:count], parts[count:], strict=True)]
-
-
 def matrix_times(matrix: Any, values: Sequence[Real]) -> list[Real]:
-    """matrix [rows, columns] times values. Points p and -p share their work.
-
-    Their columns (of A^T) differ in every second row's sign: the sum and the difference of their values do. Their rows
-    (of B^T) differ in every second column's sign: they are the sum and the difference of two halves.
+    """matrix [rows, columns] times values. Points p and -p share their work: their columns (of A^T) differ in every
+    second row's sign, so the sum and the difference of their values do.
     """
     matrix, values = _fold_columns(np.asarray(matrix, float), list(values))
-    out: list[Real] = [None] * len(matrix)
-    left = set(range(len(matrix)))
-    signs = (-1.0) ** np.arange(matrix.shape[1])
-    for i in range(len(matrix)):
-        if i not in left:
-            continue
-        left.discard(i)
-        row = matrix[i]
-        twin = next((j for j in left if abs(matrix[j] - signs * row).max() < 1e-9 and abs(row[1::2]).max() > 0), None)
-        if twin is None:
-            out[i] = weighted(row, values)
-            continue
-        left.discard(twin)
-        even, odd = weighted(row[::2], values[::2]), weighted(row[1::2], values[1::2])
-        out[i], out[twin] = plus(even, odd), minus(even, odd)
-    return out
+    return [weighted(row, values) for row in matrix]
 
 
 def _fold_columns(matrix: Any, values: list[Real]) -> tuple[Any, list[Real]]:
