@@ -86,6 +86,17 @@ def test_threads_share_out_the_filters_of_one_block(word: str, shares: dict[int,
     assert error_of(found[0], x, w, problem.shape) < 3e-6
 
 
+@pytest.mark.parametrize(("images", "strips", "rows"), [(16, 10, 10), (16, 9, 5), (16, 5, 5), (16, 4, 5), (2, 5, 10)])
+def test_blocks_that_leave_room_to_what_passes(images: int, strips: int, rows: int) -> None:
+    """As many strips of 6 tiles as half of the cache holds with their M and T, in equal parts of 10; where those have
+    fewer than 16 tiles, or each thread gets one block, as many whose V fits.
+    """
+    tile, work = Tile(toom(4, 3), toom(4, 3)), Work(images, 10, 6, 1, tile_bytes=2 * 64, items=1, filters=16)
+    of_a_strip = 6 * 64 * (36 * 2 + 6 + 4 * 6)
+    blocks = cut(tile, work, Caches(2 * strips * of_a_strip, 1 << 30, 2))
+    assert (blocks.private, blocks.tile_rows) == (True, rows)
+
+
 @pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])
 def test_the_planes_ask_for_every_line_of_y_that_panels_write(rows: int, whole: bool) -> None:
     """Strips of 32 channels, or of each image all 32; what runs begin and end with counts for a line more."""

@@ -6,9 +6,9 @@ as a whole, a part of the cache all cores share. T is there too where that is le
 written once and read once, while all filters are read for each block. Where those come from memory and blocks are too
 small for it, a block takes one group at a time, if the group's filters still keep all threads busy. Where V of one
 group of a block that is still large enough for the products fits a core's own cache, and such blocks can be dealt out
-evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads.
-Where there are fewer such blocks than threads, and filters enough, threads share out a block's filters, and each makes
-V anew.
+evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads. A
+thread that gets several takes the largest whose V, M and T leave half of that cache to what passes through it. Where
+there are fewer such blocks than threads, and filters enough, threads share out a block's filters, and each makes V anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from convbench.vector.weights import LINE
 M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at most
 V_PART = 0.375  # of the shared one
 PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
+CLOSE_PART = 0.5  # of a core's own cache, for V, M and T of a thread's own block together, if that leaves
+CLOSE_ROWS = 16  # or more tiles
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay,
 FEW_ROWS = 8  # or so many, where all filters are at most
 FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
@@ -87,7 +89,19 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     waits = work.passes(caches) and _tiles(shared) * work.tiles < ENOUGH_TILES
     if waits and one.number(work) < shared.number(work) and work.unevenness(1, caches.threads) <= EVEN:
         shared = one
-    return max(_private(work, least, own, caches.threads), key=_tiles, default=shared)
+    private = list(_private(work, least, own, caches.threads))
+    close = int(CLOSE_PART * caches.core) // (tile.planes * work.tile_bytes + sum(_room(tile, work)))
+    fitting = [blocks for blocks in private if CLOSE_ROWS <= _tiles(blocks) * work.tiles <= close]
+    largest = max(private, key=_tiles, default=shared)
+    if largest.number(work) * work.groups <= caches.threads:  # each thread reads its filters once
+        return largest
+    return max(fitting, key=_tiles, default=largest)
+
+
+def _room(tile: Tile, work: Work) -> tuple[int, int]:
+    """Bytes that M and T take for a tile, of all panels that go side by side."""
+    column = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
+    return work.panels * column * LINE, work.panels * tile.y.outputs * tile.columns * LINE
 
 
 def _tiles(blocks: Blocks) -> int:
@@ -119,10 +133,9 @@ def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
 
 def _fitting(tile: Tile, work: Work, caches: Caches, t_is_shared: bool) -> int:
     """Tiles of a block of which all parts fit their caches, T the shared one or each core's own; at least one."""
-    column = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
-    t, v = work.panels * tile.y.outputs * tile.columns * LINE, tile.planes * work.tile_bytes * work.groups
+    (m, t), v = _room(tile, work), tile.planes * work.tile_bytes * work.groups
     limits = (
-        (M_PART * caches.core, work.panels * column * LINE),
+        (M_PART * caches.core, m),
         (PLANE_PART * caches.core, work.tile_bytes),
         (T_PART * caches.core, 0 if t_is_shared else t),
         (V_PART * caches.shared, v + caches.threads * t if t_is_shared else v),
