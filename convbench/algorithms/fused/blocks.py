@@ -8,7 +8,7 @@ small for it, a block takes one group at a time, if the group's filters still ke
 group of a block that is still large enough for the products fits a core's own cache, and such blocks can be dealt out
 evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads. A
 thread that gets several takes the largest whose V, M and T leave half of that cache to what passes through it. Where
-there are fewer such blocks than threads, and filters enough, threads share out a block's filters, and each makes V anew.
+there are fewer such blocks than threads, and filters enough, threads share out a block's filters; each makes V anew.
 """
 
 from __future__ import annotations
