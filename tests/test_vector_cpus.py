@@ -13,6 +13,7 @@ from convbench.algorithms.fused.dft import Dft
 from convbench.algorithms.fused.engine import convolve
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
+from convbench.algorithms.gemm.halves import in_halves
 from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import compiled, optimised
 from convbench.vector.distance import exchange
@@ -37,6 +38,7 @@ def kernels() -> Iterator[Any]:
         yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2), FLOAT32 if side == 1 else FIXED24)
     yield KERNEL, stream, (FLOAT32, 0)
     yield KERNEL, stream, (FIXED24, 1)
+    yield KERNEL, in_halves, (FLOAT32,)
     yield KERNEL, multiply_adds, ()
     yield KERNEL, exchange, ()
 

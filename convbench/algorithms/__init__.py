@@ -20,6 +20,7 @@ TABLE = (
     "gemm.panel",
     "gemm.implicit",
     "gemm.gemv",
+    "gemm.strassen",
     "gemm.split3",
     "fft.full",
     "fft.tiled",
