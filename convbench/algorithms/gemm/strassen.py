@@ -6,12 +6,15 @@ images are many, and lose where few wait for the weights (gemm.gemv). The kernel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.gemm import gemv
 from convbench.devices.base import Device
 from convbench.problem import Problem
+
+if TYPE_CHECKING:
+    from convbench.vector.weights import Weights
 
 
 def refuses(problem: Problem) -> str | None:
@@ -70,23 +73,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     call = runner(address_of(KERNEL, halves.in_halves, weights), device.threads)
 
     def prepare(w: Any) -> Any:
-        u, parts = weights.room(device, (s.groups, panels, halves.PRODUCTS), half_depth)
-        flat, signs = w.reshape(s.groups, filters, depth), xp.array(halves.RIGHT, xp.float64)
-
-        def one(item: int, thread: int) -> None:
-            group, panel = divmod(item, panels)
-            quarters = xp.zeros((2, 2, half_depth, BLOCK))  # of W^T: by depth, by filter
-            for column in range(2):
-                first = column * half_filters + panel * BLOCK
-                part = flat[group, first : min(first + BLOCK, filters)].T
-                for row in range(2):
-                    rows = part[row * half_depth : (row + 1) * half_depth]
-                    quarters[row, column, : rows.shape[0], : rows.shape[1]] = rows
-            products = (signs @ quarters.reshape(4, -1)).reshape(halves.PRODUCTS, half_depth, BLOCK)
-            weights.pack(xp, products, parts[group, panel])
-
-        device.parallel(one, s.groups * panels)
-        return u
+        return right_hand_sums(device, w.reshape(s.groups, filters, depth), half_depth, half_filters, weights)
 
     def run(x: Any, u: Any, y: Any) -> None:
         for name, array in (("x", x), ("u", u), ("y", y)):
@@ -103,6 +90,31 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
         f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters",
         flops,
     )
+
+
+def right_hand_sums(device: Device, w: Any, half_depth: int, half_filters: int, weights: Weights) -> Any:
+    """U of w [groups, filters, depth]: the sums of quarters of W^T, in float64, rounded once."""
+    from convbench.algorithms.gemm.halves import PRODUCTS, RIGHT
+    from convbench.vector.weights import BLOCK
+
+    xp, signs, panels = device.xp, device.xp.array(RIGHT, "float64"), half_filters // BLOCK
+    groups, filters, _ = w.shape
+    u, parts = weights.room(device, (groups, panels, PRODUCTS), half_depth)
+
+    def one(item: int, thread: int) -> None:
+        group, panel = divmod(item, panels)
+        quarters = xp.zeros((2, 2, half_depth, BLOCK))  # by depth, by filter
+        for column in range(2):
+            first = column * half_filters + panel * BLOCK
+            part = w[group, first : min(first + BLOCK, filters)].T
+            for row in range(2):
+                rows = part[row * half_depth : (row + 1) * half_depth]
+                quarters[row, column, : rows.shape[0], : rows.shape[1]] = rows
+        sums = (signs @ quarters.reshape(4, -1)).reshape(PRODUCTS, half_depth, BLOCK)
+        weights.pack(xp, sums, parts[group, panel])
+
+    device.parallel(one, groups * panels)
+    return u
 
 
 ALGORITHMS = [
