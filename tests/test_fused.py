@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused import plan
+from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.gemm import gemv
+from convbench.algorithms.unit import axes
 from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
 from convbench.vector import build
+from convbench.vector.product import ALL, Kept
 from convbench.vector.target import Target
 from convbench.vector.weights import FIXED24, FLOAT32, Weights
 
@@ -168,3 +171,30 @@ def test_nothing_is_touched_outside(word: str, make: Any, m: Any, at_end: bool, 
     u = Page(made.prepare(w), at_end)
     made.run(x.array, u.array, y.array)
     assert error_of(y.array, host_x, w, problem.shape) < 3e-6
+
+
+@pytest.mark.parametrize(("word", "expected"), [
+    ("n1c3h35w34k20r11s11u4p3", (ALL, Kept(12, 16), Kept(3, 4))),  # taps of the phases: 3, 3, 3, 2
+    ("n1c5h35w34k20r7s7u2p3", (ALL, Kept(2, 4), Kept(1, 2))),
+    ("n1c5h35w34k20r6s7u2p3", (ALL, ALL, Kept(1, 2))),
+    ("n1c5h35w34k20r3s3p1", (ALL,)),
+    ("n1c5h35w34k20r8s8u3", (ALL,)),  # of three phases two: not by blocks of 16
+    ("n1c5h35w34k20r11s3u1p1", (ALL,)),  # pieces of a filter
+])  # fmt: skip
+def test_what_is_left_out_at_infinity_meets_zeros(word: str, expected: tuple[Kept, ...]) -> None:
+    """U of the planes at infinity is zero in just the channels that are left out."""
+    problem = Problem(parse_shape(word))
+    rows, columns = axes(problem.shape, (4, 4), 5)
+    ways = plan.ways_at_infinity(rows, columns)
+    assert ways == expected
+    tile = Tile(toom(rows.tile, rows.length), toom(columns.tile, columns.length))
+    _, w = problem.operands(0)
+    u = plan.transform_filters(Cpu(1), w, problem, tile, rows, columns, FLOAT32)
+    depth = problem.shape.c * rows.channels * columns.channels
+    is_zero = (u.reshape(-1, tile.planes, depth, 16)[0, ..., :4] == 0).all(axis=-1)
+    of_y = [j * tile.real_column + tile.y.reals - 1 for j in range(tile.x.reals - 1)]
+    of_x = [(tile.x.reals - 1) * tile.real_column + i for i in range(tile.y.reals - 1)]  # it is the last real point
+    for planes, way in zip((of_y, of_x), ways[1:], strict=False):
+        left_out = np.arange(depth) % way.stride >= way.run
+        assert (is_zero[planes] == left_out).all()
+    assert not is_zero[0].any()

@@ -10,37 +10,45 @@ from convbench.devices.cpu import Cpu
 from convbench.vector.build import Program
 from convbench.vector.code import Code
 from convbench.vector.peak import multiply_add_peak
-from convbench.vector.product import PANEL, Asks, cut_rows, panel
+from convbench.vector.product import ALL, PANEL, Asks, Kept, cut_rows, panel
 from convbench.vector.target import Target, host
 from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, Weights
 
 ANY_ROWS = "pippii" + "i" * 6
+ONE = (ALL,)
 
 
-def any_rows(program: Program, code: Code, panels: int, weights: Weights) -> None:
+def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: tuple[Kept, ...] = (ALL,)) -> None:
     """Products of planes whose rows are cut on the spot."""
     a, slab, b, c, rows, depth, *steps = code.arguments
     cut = cut_rows(program, code, rows, depth, slab, panels, weights)
     asks = Asks(for_a=True, once=False, for_result=True)
     written = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
-    code.call(program.function(PANEL, panel, panels, asks, weights), a, slab, b, c, depth, *cut, *steps, *written)
+    way = len(ways) - 1
+    made = program.function(PANEL, panel, panels, asks, weights, ways)
+    code.call(made, a, slab, b, c, depth, *cut, *steps, *written, way)
 
 
 @EVERYWHERE
 @pytest.mark.parametrize("weights", [FLOAT32, FIXED24])
 @pytest.mark.parametrize("panels", [1, 2])
-@pytest.mark.parametrize(("rows", "depth", "planes"), [(1, 1, 1), (2, 200, 3), (7, 96, 1), (30, 97, 2), (61, 33, 1)])
+@pytest.mark.parametrize(("rows", "depth", "planes", "ways"), [
+    (1, 1, 1, ONE), (2, 200, 3, ONE), (7, 96, 1, ONE), (30, 97, 2, ONE), (61, 33, 1, ONE),
+    (5, 48, 2, (ALL, Kept(12, 16))), (9, 100, 1, (ALL, Kept(3, 4))), (3, 34, 1, (ALL, ALL, Kept(1, 2))),
+])  # fmt: skip
 def test_products_of_any_size(
-    target: Target, rows: int, depth: int, planes: int, panels: int, weights: Weights
+    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], panels: int, weights: Weights
 ) -> None:
+    """The last of the ways is taken: what it leaves out may be anything."""
     a, b = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), floats(2, planes, depth + 3, BLOCK)
     whole, u = weights.room(Cpu(1), (2, planes), depth + 3)
     weights.pack(np, b, u)
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
     steps = [planes, a[0].nbytes, u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
-    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), u, c, rows, depth, *steps], panels, weights)
+    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), u, c, rows, depth, *steps], panels, weights, ways)
     for plane in range(planes):
         whole = a[plane, :, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth].astype(float)
+        whole[:, np.arange(depth) % ways[-1].stride >= ways[-1].run] = 0
         for i in range(panels):
             np.testing.assert_allclose(c[i, plane, :rows], whole @ b[i, plane, :depth], rtol=1e-4, atol=1e-4)
     assert (c[:, :, rows] == 5).all()

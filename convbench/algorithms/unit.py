@@ -104,6 +104,11 @@ class UnitAxis:
         return self.in_phases * self.pieces
 
     @cached_property
+    def whole_channels(self) -> int:
+        """How many of those, the first ones, have filters of all `length` taps; all if phases are cut into pieces."""
+        return self.channels if self.pieces > 1 else self.taps - (self.length - 1) * self.in_phases
+
+    @cached_property
     def extent(self) -> int:
         """Elements, padding included, that the windows of all tiles and phases reach over."""
         return self.pad + self._last_start + self.step * (self.tile * (self.tiles - 1) + self.window - 1) + 1

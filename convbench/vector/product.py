@@ -20,6 +20,16 @@ RESULT_LINES = 4  # of what will be written that are asked for with each 16 numb
 NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
 
 
+class Kept(NamedTuple):
+    """Of each `stride` numbers of the depth only the first `run` are multiplied; stride divides BLOCK."""
+
+    run: int
+    stride: int
+
+
+ALL = Kept(BLOCK, BLOCK)
+
+
 class Asks(NamedTuple):
     """What a product asks for ahead."""
 
@@ -28,7 +38,9 @@ class Asks(NamedTuple):
     for_result: bool  # lines that are written when the products are done
 
 
-def product(program: Program, code: Code, rows: int, panels: int, asks: Asks, weights: Weights) -> None:
+def product(
+    program: Program, code: Code, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept = ALL
+) -> None:  # fmt: skip
     """C = A B, or C += A B, for so many panels of B.
 
     Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
@@ -40,11 +52,12 @@ def product(program: Program, code: Code, rows: int, panels: int, asks: Asks, we
     each = BLOCK // code.lanes
     halves = [(panel, j) for panel in range(panels) for j in range(each)]
     sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
-    for first in code.range(0, depth, BLOCK):
-        numbers = a + first // BLOCK * slab
+    for first in code.range(0, depth, kept.stride):
+        block = first // BLOCK
+        numbers = a + block * slab + (first - block * BLOCK) * 4
         for line in range(RESULT_LINES) if asks.for_result else ():
-            (ahead_y + (first // BLOCK * RESULT_LINES + line) * step_y).prefetch(write=True)
-        for i in code.range(code.least(depth - first, BLOCK)):
+            (ahead_y + (block * RESULT_LINES + line) * step_y).prefetch(write=True)
+        for i in code.range(code.least(depth - first, kept.run)):
             k = first + i
             for line in range(0, rows * LINE // BLOCK, LINE) if asks.for_a else ():
                 (ahead_a + (k * step_a + line)).prefetch()
@@ -73,9 +86,9 @@ def most_rows(target: Target, panels: int, weights: Weights) -> int:
 PRODUCT = "pipppiipipipiii"  # its arguments
 
 
-def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights) -> Any:
+def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function(PRODUCT, product, rows, panels, asks, weights)
+    return program.function(PRODUCT, product, rows, panels, asks, weights, kept)
 
 
 class RowCut(NamedTuple):
@@ -120,34 +133,44 @@ def cut_rows(
     )  # fmt: skip
 
 
-def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights) -> None:
+Ways = tuple[Kept, ...]
+
+
+def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights, ways: Ways = (ALL,)) -> None:
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
-    A, B and C, and from B, and from C, to the next panel; what is Written after them all. The A and B of the next plane
-    are prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry.
+    A, B and C, and from B, and from C, to the next panel; what is Written after them all; which of the ways the depth
+    is gone through, if there are several. The A and B of the next plane are prefetched by the way: each part fetches
+    its share of them, evenly, as memory answers no faster in a hurry.
     Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
     first cache before it is read.
     """
     first_a, slab, first_b, first_c, depth, *numbers = code.arguments
     cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
     planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
-    written = Written(*rest[6:])
+    written, way = Written(*rest[6:-1]), rest[-1]
     for plane in code.range(planes):
         a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
         before = (written.plane + plane) * written.lines
         y = written.first + before // written.run * written.step + before % written.run * LINE
         steps = (plane_a, plane_b, written.lines * LINE)
-        _plane(program, code, panels, asks, weights, cut, (a, b, c, y), slab, depth, steps, (beside_b, beside_c))
+        rest_of_plane = (cut, (a, b, c, y), slab, depth, steps, (beside_b, beside_c))
+        if len(ways) == 1:
+            _plane(program, code, (panels, asks, weights, *ways), *rest_of_plane)
+            continue
+        with code.cases(way, range(len(ways))) as cases:
+            for number in cases:
+                _plane(program, code, (panels, asks, weights, ways[number]), *rest_of_plane)
 
 
 def _plane(
-    program: Program, code: Code, panels: int, asks: Asks, weights: Weights, cut: RowCut,
+    program: Program, code: Code, form: tuple[int, Asks, Weights, Kept], cut: RowCut,
     places: tuple[Pointer, Pointer, Pointer, Pointer], slab: Index, depth: Index, step: tuple[Index, Index, Index],
     beside: tuple[Index, Index],
 ) -> None:  # fmt: skip
     """One plane, its rows in parts. places: A, B, C, and what is written later; step: bytes to the next but of C."""
-    a, b, c, y = places
+    (panels, asks, weights, kept), (a, b, c, y) = form, places
     share_y = step[2] // cut.parts
     step_y = (share_y * BLOCK // RESULT_LINES + (depth - 1)) // depth
     for part in code.range(cut.parts):
@@ -160,7 +183,7 @@ def _plane(
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     code.call(
-                        product_of(program, number, panels, asks, weights),
+                        product_of(program, number, panels, asks, weights, kept),
                         source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
                         code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
                         ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
@@ -168,9 +191,9 @@ def _plane(
                     )  # fmt: skip
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" + "i"  # its arguments
 
 
-def panel_address(panels: int, asks: Asks, weights: Weights) -> int:
+def panel_address(panels: int, asks: Asks, weights: Weights, ways: Ways) -> int:
     """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
-    return address_of(PANEL, panel, panels, asks, weights)
+    return address_of(PANEL, panel, panels, asks, weights, ways)

@@ -17,6 +17,8 @@ from convbench.vector.product import PANEL, RowCut, cut_rows
 from convbench.vector.team import Fields
 from convbench.vector.weights import BLOCK, LINE, Weights
 
+ALL_CHANNELS, AT_Y, AT_X = range(3)  # ways of plan.ways_at_infinity
+
 
 class _Tiles(NamedTuple):
     """Tiles of a block, from and to, that go through a product together."""
@@ -55,7 +57,7 @@ class _Panels:
         cut = cut_rows(self.program, self.code, end - begin, f.depth, f.slab_bytes, side, self.weights)
         return _Tiles(begin, end, cut)
 
-    def products(self, first: Index, numbers: range, tiles: _Tiles) -> None:
+    def products(self, first: Index, numbers: range, tiles: _Tiles, way: int) -> None:
         """M of planes of a point along x, which begin with `first`, for the tiles that need them."""
         code, f = self.code, self.f
         plane = first + numbers.start
@@ -65,20 +67,27 @@ class _Panels:
                 self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, self.u + plane * self.slice_bytes,
                 self.m + f.m_plane_bytes * numbers.start + tiles.begin * LINE,
                 f.depth, *tiles.cut, len(numbers), f.plane_bytes, self.slice_bytes, f.m_plane_bytes,
-                self.u_beside, f.m_bytes, self.y, plane, f.plane_lines, f.run_lines, f.run_step,
+                self.u_beside, f.m_bytes, self.y, plane, f.plane_lines, f.run_lines, f.run_step, way,
             )  # fmt: skip
 
-    def column(self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles) -> None:
-        """All planes of one point along x, the first of them given, and their inverse transform along y to T."""
+    def column(
+        self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles,
+        way: int = ALL_CHANNELS,
+    ) -> None:  # fmt: skip
+        """All planes of one point along x, the first of them given, and their inverse transform along y to T.
+
+        way: to go through the channels, but along y at infinity.
+        """
         code, f, tile = self.code, self.f, self.tile
         count = tile.pair_column if is_pair else tile.real_column
         special = tile.infinity_planes(is_pair)
         with self.clock.phase(1):
-            for numbers, those in (
-                (range(special.start), tiles), (special, of_infinity), (range(special.stop, count), tiles),
+            for numbers, those, here in (
+                (range(special.start), tiles, way), (special, of_infinity, way or AT_Y),
+                (range(special.stop, count), tiles, way),
             ):  # fmt: skip
                 if numbers:
-                    self.products(first, numbers, those)
+                    self.products(first, numbers, those, here)
         with self.clock.phase(2):
             each = tile.y.outputs * tile.columns * LINE
             for panel in code.range(self.count):
@@ -97,7 +106,8 @@ class _Panels:
             self.column(j * tile.real_column, j, False, tiles, of_y)
         if infinity is not None:
             of_x, of_both = self.wanted(block.needs_x), self.wanted(block.needs_x, block.needs_y)
-            self.column(code.index(infinity * tile.real_column), infinity, False, of_x, of_both)
+            first = code.index(infinity * tile.real_column)
+            self.column(first, infinity, False, of_x, of_both, AT_X)
         if tile.x.pairs:
             for j in code.range(tile.x.pairs):
                 first = j * tile.pair_column + tile.x.reals * tile.real_column

@@ -21,7 +21,7 @@ from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.distance import are_far_apart
-from convbench.vector.product import Asks, panel_address
+from convbench.vector.product import ALL, Asks, Kept, panel_address
 from convbench.vector.room import Rooms
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, runner, tickets
@@ -84,6 +84,18 @@ def sizes(
     }  # fmt: skip
 
 
+def ways_at_infinity(rows: UnitAxis, columns: UnitAxis) -> tuple[Kept, ...]:
+    """Which channels are multiplied: all; at infinity along y; along x. One way where that is all of them.
+
+    The point at infinity is the filter's last tap. Of a stride's phases some have a tap less: there U is zero. The
+    others come first; where blocks of 16 channels do not tell them apart, all are multiplied.
+    """
+    channels = rows.channels * columns.channels
+    y, x = Kept(rows.whole_channels * columns.channels, channels), Kept(columns.whole_channels, columns.channels)
+    ways = tuple(way if BLOCK % way.stride == 0 and way.run < way.stride else ALL for way in (y, x))
+    return (ALL, *ways) if ways != (ALL, ALL) else (ALL,)
+
+
 def rows_together(columns: int) -> int:
     """Rows of y, of so many columns, whose lines lie in the first cache together; of whole vectors if that can be."""
     most = max(1, NEAR // (columns * LINE))
@@ -137,7 +149,9 @@ def fused(
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
     asks, streams = passage(s, device, blocks.private, work.filter_bytes, shared_bytes + device.threads * own_bytes)
     held = {"rooms": rooms.addresses, "counters": counters}
-    arguments = Arguments(xp, FIELDS, values | held | {"product": panel_address(side, asks, weights)})
+    arguments = Arguments(
+        xp, FIELDS, values | held | {"product": panel_address(side, asks, weights, ways_at_infinity(rows, columns))}
+    )
 
     def kernel(clocked: bool) -> Any:
         address = address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
@@ -201,16 +215,18 @@ def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str,
     in_all_columns = tile.x.reals * len(tile.infinity_planes(False)) + tile.x.pairs * len(tile.infinity_planes(True))
     of_both = len(tile.infinity_planes(False)) if tile.x.infinity is not None else 0
     of_y, of_x = in_all_columns - of_both, of_x - of_both
+    ways = ways_at_infinity(rows, columns)
+    kept_y, kept_x = (depth * way.run // way.stride for way in (ways * 3)[1:3])
     products = (
-        (tile.planes - of_x - of_y - of_both) * rows.tiles * columns.tiles
-        + of_x * rows.tiles * whole_columns
-        + of_y * whole_rows * columns.tiles
-        + of_both * whole_rows * whole_columns
+        (tile.planes - of_x - of_y - of_both) * rows.tiles * columns.tiles * depth
+        + of_x * rows.tiles * whole_columns * kept_x
+        + of_y * whole_rows * columns.tiles * kept_y
+        + of_both * whole_rows * whole_columns * kept_x
     )
     forward, backward = of_tile(tile)
     filled = ceil_div(filters, BLOCK) * BLOCK  # what fills up the last vector is computed too
     transforms = values["block_shares"] * forward * ceil_div(depth, BLOCK) * BLOCK + backward * filled
-    return 2 * products * depth * filled + rows.tiles * columns.tiles * transforms
+    return 2 * products * filled + rows.tiles * columns.tiles * transforms
 
 
 def short_tiles(transform: Transform, axis: UnitAxis) -> int:
