@@ -12,6 +12,7 @@ from test_algorithms import run_guarded
 
 from convbench.algorithms import built_in
 from convbench.algorithms.base import Algorithm
+from convbench.algorithms.gemm.gemv import shared_panels
 from convbench.algorithms.gemm.stream import DEPTH, together
 from convbench.devices.cpu import Cpu
 from convbench.layers import load
@@ -118,6 +119,20 @@ def test_errors_do_not_grow_with_the_depth(cpu: Cpu, gemv: Algorithm, images: in
 def test_it_refuses_what_slides(word: str) -> None:
     assert GEMV.refuses(Problem(parse_shape(word))) == "not a fully connected layer"
     assert GEMV.refuses(Problem(parse_shape("n1c3h4w3k5r4s3u2"))) is None
+
+
+@pytest.mark.parametrize(("most", "panels", "groups", "threads", "side", "expected"), [
+    (16, 256, 1, 2, 2, 16),
+    (16, 63, 1, 2, 2, 4),  # of 7 that leave four parts a thread: 7 or 5 would keep one thread busier than the other
+    (16, 63, 1, 2, 1, 4),
+    (4, 256, 1, 2, 1, 4),
+    (16, 3, 1, 2, 2, 1),
+    (16, 40, 3, 2, 2, 10),  # two parts of each group would be even too, but larger than 15
+])  # fmt: skip
+def test_how_many_panels_share_a_chunk(
+    most: int, panels: int, groups: int, threads: int, side: int, expected: int
+) -> None:
+    assert shared_panels(most, panels, groups, threads, side) == expected
 
 
 def test_how_many_panels_together() -> None:

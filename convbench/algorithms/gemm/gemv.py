@@ -16,7 +16,7 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.vector.target import host
 
-SHARED_PANELS = 4  # that use a chunk of X after one another, where X is too large for the first cache
+SHARED_PANELS = 16  # at most, that use a chunk of X after one another, where X is too large for the first cache
 SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
 CACHE_PART = 0.5  # of the second-level cache, for a chunk of X and the sums of the panels that share it
 
@@ -38,6 +38,17 @@ def in_24_bits(problem: Problem, device: Device) -> Plan:
     return streaming(problem, device, 24)
 
 
+def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) -> int:
+    """How many of a group's panels share a chunk of X: as many as keep the busiest thread's work least."""
+    most = max(1, min(most, panels * groups // (SHARES_EACH * threads)))
+
+    def busiest(shared: int) -> int:
+        parts = -(-panels // shared) * groups
+        return -(-parts // threads) * -(-shared // side) * side
+
+    return min(range(1, most + 1), key=lambda shared: (busiest(shared), -shared))
+
+
 def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     """The plan around stream.py's kernel, with so many bits a weight."""
     from convbench.algorithms.gemm import stream
@@ -50,14 +61,12 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     panels, chunks = -(-filters // BLOCK), -(-depth // stream.DEPTH)
     filled = -(-depth // stream.UNIT) * stream.UNIT
     together = stream.together(host(), s.n, weights)
-    shared = max(
-        1, min(together if together > 1 else SHARED_PANELS, panels * s.groups // (SHARES_EACH * device.threads))
-    )
+    beside = 1 if together > 1 else host().panels
+    shared = shared_panels(together if together > 1 else SHARED_PANELS, panels, s.groups, device.threads, beside)
     most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (stream.PITCH + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
     packed = device.empty((s.groups * chunks * s.n * stream.PITCH // 4,), "float32")
-    beside = 1 if together > 1 else host().panels
     sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {

@@ -49,10 +49,11 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
     half_images, half_depth, half_filters = half(s.n), half(depth, stream.UNIT), half(filters, BLOCK)
     panels, chunks = half_filters // BLOCK, -(-half_depth // stream.DEPTH)
-    shared = max(1, min(gemv.SHARED_PANELS, panels * s.groups // (gemv.SHARES_EACH * device.threads)))
+    side = host().panels
+    shared = gemv.shared_panels(gemv.SHARED_PANELS, panels, s.groups, device.threads, side)
     image_bytes = stream.PITCH + halves.PRODUCTS * shared * LINE
     blocks = -(-half_images // max(1, int(gemv.CACHE_PART * device.core_cache_bytes) // image_bytes))
-    images, side = -(-half_images // blocks), host().panels
+    images = -(-half_images // blocks)
     packed = device.empty((s.groups * halves.PRODUCTS * chunks * half_images * stream.PITCH // 4,), "float32")
     sums = device.empty((device.threads, halves.PRODUCTS * -(-shared // side) * side * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
