@@ -12,13 +12,14 @@ from test_algorithms import run_guarded
 
 from convbench.algorithms import built_in
 from convbench.algorithms.base import Algorithm
-from convbench.algorithms.gemm.gemv import shared_panels
+from convbench.algorithms.gemm.gemv import OWN_NOTE, shared_panels
 from convbench.algorithms.gemm.stream import DEPTH, together
 from convbench.devices.cpu import Cpu
 from convbench.layers import load
 from convbench.measure.case import open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
+from convbench.vector import distance
 from convbench.vector.target import Target
 from convbench.vector.weights import FLOAT32
 
@@ -72,15 +73,17 @@ def test_double_precision(cpu: Cpu, word: str) -> None:
 
 @pytest.mark.parametrize("word", ["n1c700h1w1k90r1s1", "n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
 @BOTH
-def test_the_same_bits_whoever_does_the_work(gemv: Algorithm, word: str) -> None:
-    """Threads and caches decide who sums and when, not in which order."""
+def test_the_same_bits_whoever_does_the_work(gemv: Algorithm, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, caches and how far apart they are decide who sums and when, not in which order."""
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)
     answers = []
-    for threads, core_cache in ((1, 1 << 19), (2, 1 << 19), (3, 1 << 20), (2, 30_000)):
+    for threads, core_cache, far in ((1, 1 << 19, False), (2, 1 << 19, True), (3, 1 << 20, False), (3, 30_000, True)):
+        monkeypatch.setattr(distance, "are_far_apart", lambda threads, far=far: far)
         device = Cpu(threads)
         device.core_cache_bytes = core_cache
         plan = gemv.on["cpu"](problem, device)
+        assert (OWN_NOTE in plan.note) == far
         y = np.empty(problem.shape.y_shape, np.float32)
         plan.run(x, plan.prepare(w), y)
         answers.append(y)

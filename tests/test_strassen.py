@@ -18,6 +18,7 @@ from convbench.layers import load
 from convbench.measure.case import open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
+from convbench.vector import distance
 
 STRASSEN, SHORT = [each for each in built_in() if each.name.startswith("gemm.strassen")]
 BOTH = pytest.mark.parametrize("algorithm", [STRASSEN, SHORT], ids=lambda each: each.name)
@@ -51,15 +52,17 @@ def test_random_layers(algorithm: Algorithm, shape: ConvShape, threads: int, cor
 
 @BOTH
 @pytest.mark.parametrize("word", ["n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
-def test_the_same_bits_whoever_does_the_work(algorithm: Algorithm, word: str) -> None:
-    """Threads and caches decide who sums and when, not in which order."""
+def test_the_same_bits_whoever_does_the_work(algorithm: Algorithm, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, caches and how far apart they are decide who sums and when, not in which order."""
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)
     answers = []
-    for threads, core_cache in ((1, 1 << 19), (2, 1 << 19), (3, 1 << 20), (2, 30_000)):
+    for threads, core_cache, far in ((1, 1 << 19, False), (2, 1 << 19, True), (3, 1 << 20, False), (3, 30_000, True)):
+        monkeypatch.setattr(distance, "are_far_apart", lambda threads, far=far: far)
         device = Cpu(threads)
         device.core_cache_bytes = core_cache
         plan = algorithm.on["cpu"](problem, device)
+        assert (gemv.OWN_NOTE in plan.note) == far
         y = np.empty(problem.shape.y_shape, np.float32)
         plan.run(x, plan.prepare(w), y)
         answers.append(y)

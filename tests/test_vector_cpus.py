@@ -36,9 +36,9 @@ def kernels() -> Iterator[Any]:
             (Tile(dft, toom), side, FIXED24 if side == 1 else FLOAT32, (4, 4, False), False, True, True),
         )
         yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2), FLOAT32 if side == 1 else FIXED24)
-    yield KERNEL, stream, (FLOAT32, 0)
-    yield KERNEL, stream, (FIXED24, 1)
-    yield KERNEL, in_halves, (FLOAT32,)
+    yield KERNEL, stream, (FLOAT32, 0, False)
+    yield KERNEL, stream, (FIXED24, 1, True)
+    yield KERNEL, in_halves, (FLOAT32, True)
     yield KERNEL, multiply_adds, ()
     yield KERNEL, exchange, ()
 

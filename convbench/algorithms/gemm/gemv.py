@@ -18,6 +18,7 @@ from convbench.vector.target import host
 
 SHARED_PANELS = 16  # at most, that use a chunk of X after one another, where X is too large for the first cache
 SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
+OWN_NOTE = "; each thread packs x for itself"
 CACHE_PART = 0.5  # of the second-level cache, for a chunk of X and the sums of the panels that share it
 
 
@@ -53,6 +54,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     """The plan around stream.py's kernel, with so many bits a weight."""
     from convbench.algorithms.gemm import stream
     from convbench.vector.build import address_of
+    from convbench.vector.distance import are_far_apart
     from convbench.vector.team import KERNEL, Arguments, runner, tickets
     from convbench.vector.weights import BLOCK, LINE, Weights
 
@@ -66,11 +68,12 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (stream.PITCH + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
-    packed = device.empty((s.groups * chunks * s.n * stream.PITCH // 4,), "float32")
+    own = are_far_apart(device.threads)
+    packed = device.empty((device.threads if own else 1, s.groups * chunks * s.n * stream.PITCH // 4), "float32")
     sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
-        "packed": packed, "sums": sums, "counters": counters,
+        "packed": packed, "packed_bytes": packed.strides[0] * own, "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
         "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
         "chunks": chunks, "panels": panels, "panel_bytes": weights.before(filled),
@@ -80,7 +83,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     }  # fmt: skip
     arguments = Arguments(xp, stream.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, stream.stream, weights, s.n if together > 1 else 0), device.threads)
+    call = runner(address_of(KERNEL, stream.stream, weights, s.n if together > 1 else 0, own), device.threads)
 
     def prepare(w: Any) -> Any:
         u, parts = weights.room(device, (s.groups, panels), filled)
@@ -103,7 +106,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
         call(arguments.address)
 
     return Plan(
-        run, prepare, workspace, f"weights of {bits} bits packed in panels of 16 filters",
+        run, prepare, workspace, f"weights of {bits} bits packed in panels of 16 filters" + OWN_NOTE * own,
         2 * s.n * s.groups * panels * BLOCK * filled,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convbench.algorithms.gemm.stream import DEPTH, PITCH, panels_in_turn
+from convbench.algorithms.gemm.stream import DEPTH, PITCH, panels_in_turn, parts_of
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.team import Fields, Team, shared_out
@@ -28,6 +28,7 @@ PRODUCTS = len(LEFT)
 
 FIELDS = (
     "x", "y", "u", "packed", "sums", "counters",  # addresses
+    "packed_bytes",  # from one thread's chunks to the next one's, if each has its own
     "images", "groups", "depth", "filters",  # depth, filters: of a group
     "half_images", "half_depth", "half_filters",  # of the upper and left halves
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes", "product_bytes",
@@ -37,15 +38,16 @@ FIELDS = (
 )  # fmt: skip
 
 
-def in_halves(program: Program, code: Code, form: Weights) -> None:
-    """The kernel: the left-hand sums into chunks, then the products; form: of the right-hand sums."""
+def in_halves(program: Program, code: Code, form: Weights, own: bool) -> None:
+    """The kernel: the left-hand sums into chunks, then the products; form: of the right-hand sums; own as of stream."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     counters, team = f.pointer("counters"), Team(thread, threads)
-    with shared_out(code, counters, f.groups * PRODUCTS * f.chunks, team) as item:
-        pack(code, f, item)
+    packed = f.pointer("packed") + thread * f.packed_bytes
+    with parts_of(code, counters, f.groups * PRODUCTS * f.chunks, team, own) as item:
+        pack(code, f, packed, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
-        finish(program, code, form, f, item, f.pointer("sums") + thread * f.sums_bytes)
+        finish(program, code, form, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
 
 
 def weighted(signs: Sequence[int], values: Sequence[Vector]) -> Vector:
@@ -57,7 +59,7 @@ def weighted(signs: Sequence[int], values: Sequence[Vector]) -> Vector:
     return total
 
 
-def pack(code: Code, f: Fields, item: Index) -> None:
+def pack(code: Code, f: Fields, packed: Pointer, item: Index) -> None:
     """One chunk of one left-hand sum of a group, for all images of a half."""
     group, product, chunk = item // (PRODUCTS * f.chunks), item // f.chunks % PRODUCTS, item % f.chunks
     first = chunk * DEPTH
@@ -65,7 +67,7 @@ def pack(code: Code, f: Fields, item: Index) -> None:
     with code.cases(product, range(PRODUCTS)) as cases:
         for number in cases:
             for n in code.range(f.half_images):
-                into = f.pointer("packed") + (item * f.half_images + n) * PITCH
+                into = packed + (item * f.half_images + n) * PITCH
                 sources = []
                 for quarter in range(4):
                     row, column = n + f.half_images * (quarter // 2), first + f.half_depth * (quarter % 2)
@@ -80,7 +82,7 @@ def pack(code: Code, f: Fields, item: Index) -> None:
                     (into + k * 4).store(weighted(LEFT[number], quarters))
 
 
-def finish(program: Program, code: Code, form: Weights, f: Fields, item: Index, sums: Pointer) -> None:
+def finish(program: Program, code: Code, form: Weights, f: Fields, packed: Pointer, item: Index, sums: Pointer) -> None:
     """Some panels for a block of images: all products, one after another, and what is added up of them."""
     first_image = item % f.blocks * f.block_images
     images = code.least(f.block_images, f.half_images - first_image)
@@ -97,7 +99,7 @@ def finish(program: Program, code: Code, form: Weights, f: Fields, item: Index, 
         for chunk in code.range(f.chunks):
             depth = code.least(f.half_depth - chunk * DEPTH, DEPTH)
             number = (group * PRODUCTS + product) * f.chunks + chunk
-            a = f.pointer("packed") + (number * f.half_images + first_image) * PITCH
+            a = packed + (number * f.half_images + first_image) * PITCH
             scales = weights + product * f.product_bytes
             here = (a, scales + form.before(chunk * DEPTH), scales, sums + product * lines * LINE)
             panels_in_turn(program, code, form, f, here, images, panels, depth)

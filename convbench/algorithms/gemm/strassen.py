@@ -41,6 +41,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     """The plan around halves.py's kernel."""
     from convbench.algorithms.gemm import halves, stream
     from convbench.vector.build import address_of
+    from convbench.vector.distance import are_far_apart
     from convbench.vector.target import host
     from convbench.vector.team import KERNEL, Arguments, runner, tickets
     from convbench.vector.weights import BLOCK, LINE, Weights
@@ -54,12 +55,13 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     image_bytes = stream.PITCH + halves.PRODUCTS * shared * LINE
     blocks = -(-half_images // max(1, int(gemv.CACHE_PART * device.core_cache_bytes) // image_bytes))
     images = -(-half_images // blocks)
-    packed = device.empty((s.groups * halves.PRODUCTS * chunks * half_images * stream.PITCH // 4,), "float32")
+    own, chunks_bytes = are_far_apart(device.threads), s.groups * halves.PRODUCTS * chunks * half_images * stream.PITCH
+    packed = device.empty((device.threads if own else 1, chunks_bytes // 4), "float32")
     sums = device.empty((device.threads, halves.PRODUCTS * -(-shared // side) * side * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     product_bytes = weights.before(half_depth)
     values = {
-        "packed": packed, "sums": sums, "counters": counters,
+        "packed": packed, "packed_bytes": chunks_bytes * own, "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
         "half_images": half_images, "half_depth": half_depth, "half_filters": half_filters,
         "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
@@ -71,7 +73,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     }  # fmt: skip
     arguments = Arguments(xp, halves.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, halves.in_halves, weights), device.threads)
+    call = runner(address_of(KERNEL, halves.in_halves, weights, own), device.threads)
 
     def prepare(w: Any) -> Any:
         return right_hand_sums(device, w.reshape(s.groups, filters, depth), half_depth, half_filters, weights)
@@ -88,7 +90,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
         run,
         prepare,
         workspace,
-        f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters",
+        f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters" + gemv.OWN_NOTE * own,
         flops,
     )
 

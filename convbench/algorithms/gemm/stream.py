@@ -10,6 +10,8 @@ the time that takes, and several panels share a chunk of X. Sums are kept in reg
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from convbench.vector.build import Program
@@ -28,6 +30,7 @@ CHAINS = 8  # sums that must be under way at once to keep two multiply-add units
 
 FIELDS = (
     "x", "y", "u", "packed", "sums", "counters",  # addresses
+    "packed_bytes",  # from one thread's chunks to the next one's, if each has its own
     "images", "groups", "depth", "filters",  # depth, filters: of a group
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes",
     "shared_panels", "shares",  # panels that share a chunk of X; parts the panels come in
@@ -87,28 +90,41 @@ def multiply(program: Program, code: Code, form: Weights, rows: int, panels: int
             place.store(place.load() + form.scaled(code, total, scales + beside_b * panel, j))
 
 
-def stream(program: Program, code: Code, form: Weights, rows: int) -> None:
+def stream(program: Program, code: Code, form: Weights, rows: int, own: bool) -> None:
     """The kernel: X into chunks, then the products.
 
-    form: of the weights; rows: all images, where panels are multiplied together, else 0.
+    form: of the weights; rows: all images, where panels are multiplied together, else 0; own: each thread makes all
+    chunks for itself, as what another has just written is far away.
     """
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     counters, team = f.pointer("counters"), Team(thread, threads)
-    with shared_out(code, counters, f.groups * f.chunks, team) as item:
-        pack(code, f, item)
+    packed = f.pointer("packed") + thread * f.packed_bytes
+    with parts_of(code, counters, f.groups * f.chunks, team, own) as item:
+        pack(code, f, packed, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
-        finish(program, code, form, rows, f, item, f.pointer("sums") + thread * f.sums_bytes)
+        finish(program, code, form, rows, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
 
 
-def pack(code: Code, f: Fields, item: Index) -> None:
+@contextmanager
+def parts_of(code: Code, counters: Pointer, items: Index, team: Team, own: bool) -> Iterator[Index]:
+    """The body for each item, shared out and waited for; own: all by each thread."""
+    if not own:
+        with shared_out(code, counters, items, team) as item:
+            yield item
+        return
+    for item in code.range(items):
+        yield item
+
+
+def pack(code: Code, f: Fields, packed: Pointer, item: Index) -> None:
     """One chunk of all images' numbers of a group, the last one filled up to UNIT."""
     group, chunk = item // f.chunks, item % f.chunks
     length = code.least(f.depth - chunk * DEPTH, DEPTH)
     whole = length - length % UNIT
     for n in code.range(f.images):
         source = f.pointer("x") + n * f.image_bytes + (group * f.depth + chunk * DEPTH) * 4
-        into = f.pointer("packed") + (item * f.images + n) * PITCH
+        into = packed + (item * f.images + n) * PITCH
         for k in code.range(0, whole, code.lanes):
             (into + k * 4).store((source + k * 4).load())
         with code.when(whole < length):
@@ -117,7 +133,9 @@ def pack(code: Code, f: Fields, item: Index) -> None:
                 (into + (whole + lane) * 4).store(rest)
 
 
-def finish(program: Program, code: Code, form: Weights, rows: int, f: Fields, item: Index, sums: Pointer) -> None:
+def finish(
+    program: Program, code: Code, form: Weights, rows: int, f: Fields, packed: Pointer, item: Index, sums: Pointer
+) -> None:
     """Some panels for a block of images. Blocks of the same panels follow one another, and find them in a cache."""
     first_image = item % f.blocks * f.block_images
     images = code.least(f.block_images, f.images - first_image)
@@ -132,7 +150,7 @@ def finish(program: Program, code: Code, form: Weights, rows: int, f: Fields, it
     for chunk in code.range(f.chunks):
         length = code.least(f.depth - chunk * DEPTH, DEPTH)
         depth = (length + (UNIT - 1)) // UNIT * UNIT
-        a = f.pointer("packed") + ((group * f.chunks + chunk) * f.images + first_image) * PITCH
+        a = packed + ((group * f.chunks + chunk) * f.images + first_image) * PITCH
         b = weights + form.before(chunk * DEPTH)
         if rows:
             panels_together(program, code, form, f, rows, (a, b, weights, sums), panels, depth)
