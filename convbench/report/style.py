@@ -27,7 +27,7 @@ LOOKS = {
 OTHERS = (("#56B4E9", "X", "++"), ("#E69F00", "v", "||"), ("#8C6D00", "*", "oo"), ("#7A5195", "p", "OO"))
 # Variants of one family: full, open, pale, left half, right half, lower half; then again with the family's next mark,
 # and when there is none left, paler.
-NEXT_MARKS = {"winograd": ("<", ">"), "library": ("h",), "direct": ("d",)}
+NEXT_MARKS = {"gemm": ("p",), "winograd": ("<", ">"), "library": ("h",), "direct": ("d",)}
 FILLS = (("full", 0.0), ("none", 0.0), ("full", 0.6), ("left", 0.0), ("top", 0.0), ("right", 0.3))
 
 RC = {
