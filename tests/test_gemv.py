@@ -71,10 +71,8 @@ def test_double_precision(cpu: Cpu, word: str) -> None:
     assert_product(problem, *run_guarded(GEMV, problem, cpu))
 
 
-@pytest.mark.parametrize("word", ["n1c700h1w1k90r1s1", "n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
-@BOTH
-def test_the_same_bits_whoever_does_the_work(gemv: Algorithm, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads, caches and how far apart they are decide who sums and when, not in which order."""
+def assert_same_bits(algorithm: Algorithm, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever threads and caches there are."""
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)
     answers = []
@@ -82,12 +80,19 @@ def test_the_same_bits_whoever_does_the_work(gemv: Algorithm, word: str, monkeyp
         monkeypatch.setattr(distance, "are_far_apart", lambda threads, far=far: far)
         device = Cpu(threads)
         device.core_cache_bytes = core_cache
-        plan = gemv.on["cpu"](problem, device)
+        plan = algorithm.on["cpu"](problem, device)
         assert (OWN_NOTE in plan.note) == far
         y = np.empty(problem.shape.y_shape, np.float32)
         plan.run(x, plan.prepare(w), y)
         answers.append(y)
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
+
+
+@pytest.mark.parametrize("word", ["n1c700h1w1k90r1s1", "n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
+@BOTH
+def test_the_same_bits_whoever_does_the_work(gemv: Algorithm, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, caches and how far apart they are decide who sums and when, not in which order."""
+    assert_same_bits(gemv, word, monkeypatch)
 
 
 @BOTH

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_algorithms import run_guarded
-from test_gemv import assert_product, layers
+from test_gemv import assert_product, assert_same_bits, layers
 
 from convbench.algorithms import built_in
 from convbench.algorithms.base import Algorithm
@@ -18,7 +18,6 @@ from convbench.layers import load
 from convbench.measure.case import open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
-from convbench.vector import distance
 
 STRASSEN, SHORT = [each for each in built_in() if each.name.startswith("gemm.strassen")]
 BOTH = pytest.mark.parametrize("algorithm", [STRASSEN, SHORT], ids=lambda each: each.name)
@@ -54,19 +53,7 @@ def test_random_layers(algorithm: Algorithm, shape: ConvShape, threads: int, cor
 @pytest.mark.parametrize("word", ["n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
 def test_the_same_bits_whoever_does_the_work(algorithm: Algorithm, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads, caches and how far apart they are decide who sums and when, not in which order."""
-    problem = Problem(parse_shape(word))
-    x, w = problem.operands(0)
-    answers = []
-    for threads, core_cache, far in ((1, 1 << 19, False), (2, 1 << 19, True), (3, 1 << 20, False), (3, 30_000, True)):
-        monkeypatch.setattr(distance, "are_far_apart", lambda threads, far=far: far)
-        device = Cpu(threads)
-        device.core_cache_bytes = core_cache
-        plan = algorithm.on["cpu"](problem, device)
-        assert (gemv.OWN_NOTE in plan.note) == far
-        y = np.empty(problem.shape.y_shape, np.float32)
-        plan.run(x, plan.prepare(w), y)
-        answers.append(y)
-    assert all(np.array_equal(answers[0], other) for other in answers[1:])
+    assert_same_bits(algorithm, word, monkeypatch)
 
 
 @BOTH
