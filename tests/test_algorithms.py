@@ -24,8 +24,8 @@ from convbench.problem import Problem
 from convbench.reference import convolve
 from convbench.shapes import ConvShape, parse_shape
 
-CONNECTED = ("gemm.gemv", "gemm.strassen")  # what these names begin with refuses whatever slides
-OURS = [  # test_library.py, test_gemv.py, test_strassen.py and test_cuda_kernels.py have the others
+CONNECTED = ("gemm.gemv", "gemm.strassen", "gemm.pairs")  # what these names begin with refuses whatever slides
+OURS = [  # test_library.py, test_gemv.py, test_strassen.py, test_pairs.py and test_cuda_kernels.py have the others
     algorithm
     for algorithm in built_in()
     if algorithm.family != LIBRARY and not algorithm.name.startswith(CONNECTED) and "cpu" in algorithm.on

@@ -12,8 +12,9 @@ from test_algorithms import run_guarded
 
 from convbench.algorithms import built_in
 from convbench.algorithms.base import Algorithm
+from convbench.algorithms.gemm.cut import DEPTH
 from convbench.algorithms.gemm.gemv import OWN_NOTE, shared_panels
-from convbench.algorithms.gemm.stream import DEPTH, together
+from convbench.algorithms.gemm.stream import together
 from convbench.devices.cpu import Cpu
 from convbench.layers import load
 from convbench.measure.case import open_case, operands

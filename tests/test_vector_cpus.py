@@ -13,6 +13,8 @@ from convbench.algorithms.fused.dft import Dft
 from convbench.algorithms.fused.engine import convolve
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
+from convbench.algorithms.gemm import paired
+from convbench.algorithms.gemm.cut import cut_of
 from convbench.algorithms.gemm.halves import in_halves
 from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import compiled, optimised
@@ -21,7 +23,7 @@ from convbench.vector.peak import multiply_adds
 from convbench.vector.product import PANEL, PRODUCT, Asks, most_rows, panel, product
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, Weights
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, PAIRS, Weights
 
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
@@ -36,9 +38,10 @@ def kernels() -> Iterator[Any]:
             (Tile(dft, toom), side, FIXED24 if side == 1 else FLOAT32, (4, 4, False), False, True, True),
         )
         yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2), FLOAT32 if side == 1 else FIXED24)
-    yield KERNEL, stream, (FLOAT32, 0, False)
-    yield KERNEL, stream, (FIXED24, 1, True)
-    yield KERNEL, in_halves, (FLOAT32, True)
+    yield KERNEL, stream, (cut_of(FLOAT32, 8), 0, False)
+    yield KERNEL, stream, (cut_of(FIXED24, 8), 1, True)
+    yield KERNEL, stream, (cut_of(PAIRS, 8), 0, False)
+    yield KERNEL, in_halves, (cut_of(FLOAT32, 8), True)
     yield KERNEL, multiply_adds, ()
     yield KERNEL, exchange, ()
 
@@ -77,8 +80,20 @@ def test_sums_stay_in_registers(name: str, weights: Weights) -> None:
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)
     for count, panels, near in ((1, 4, True), (most_rows(target, target.panels, weights), target.panels, False)):
-        (loop,) = loops(target, "pppipiipi", multiply, weights, count, panels, 1, near)
+        (loop,) = loops(target, "pppipiipi", multiply, cut_of(weights, count), count, panels, 1, near)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+
+
+@ON_X86
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
+def test_pairs_stay_in_registers(name: str) -> None:
+    """Two sums and two multiply-adds for three numbers of the depth, and nothing on the stack."""
+    target = TARGETS[name]
+    rows, panels = paired.most_rows(target, target.panels), target.panels
+    (loop,) = loops(target, "pppipiipi", paired.multiply, cut_of(PAIRS, rows), rows, panels)
+    assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+    for operation in ("vfmadd", "vadd"):
+        assert len(re.findall(operation + r"\w*ps", loop)) == 2 * rows * panels * BLOCK // target.lanes
 
 
 def test_what_registers_hold() -> None:
@@ -88,6 +103,9 @@ def test_what_registers_hold() -> None:
     }  # fmt: skip
     assert most_rows(TARGETS["skylake-avx512"], 2, FLOAT32) == 14
     assert Target("x", "+neon").sums == 28
+    assert {name: paired.most_rows(t, t.panels) for name, t in TARGETS.items()} == {
+        "nehalem": 1, "haswell": 4, "znver3": 4, "skylake-avx512": 12, "znver4": 26, "znver5": 12,
+    }  # fmt: skip
     assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.foresees} == {"znver5"}
     assert isinstance(host().lanes, int)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from convbench.devices.cpu import Cpu
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, Weights
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, PAIRS, THREE, Weights
 
 NUMBERS = st.floats(-(2.0**99), 2.0**99, width=32) | st.floats(-2, 2, width=32) | st.just(0.0)
 
@@ -82,6 +82,25 @@ def test_float32_is_kept_as_it_is() -> None:
     assert np.array_equal(parts.view(np.float32).reshape(panels.shape), panels)
 
 
-@pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 640), (FIXED24, 48, 544)])
+def test_pairs_lie_together_behind_what_they_come_to() -> None:
+    """Numbers of each three blocks by turns, of a size with what they meet, and nothing of their bits is lost."""
+    rng = np.random.default_rng(2)
+    columns = 2.0 ** rng.integers(-130, 120, BLOCK) * np.arange(BLOCK)  # the first one is zero
+    panels = (rng.standard_normal((2, 2, 3, BLOCK, BLOCK)) * columns).astype(np.float32)
+    parts = packed(PAIRS, panels.reshape(2, -1, BLOCK)).view(np.float32).reshape(2, -1, BLOCK)
+    scales, lines = parts[:, 0], parts[:, 1:].reshape(2, 2, 1 + THREE, BLOCK)
+    assert (scales[:, 0] == 0).all()
+    assert (np.frexp(scales[:, 1:])[0] == 0.5).all()
+    numbers = lines[:, :, 1:].reshape(2, 2, BLOCK, 3, BLOCK).swapaxes(2, 3)
+    assert np.array_equal(numbers.astype(float) * scales[:, None, None, None], panels)
+    usual = (scales > 2.0**-100).all(axis=0) & (scales < 2.0**100).all(axis=0)
+    sizes = np.sqrt((numbers.astype(float) ** 2).mean(axis=(1, 2, 3)))[:, usual]
+    assert (sizes > 0.7).all()
+    assert (sizes < 1.42).all()
+    pairs = (numbers[:, :, 0].astype(float) * numbers[:, :, 1]).sum(axis=2)
+    np.testing.assert_allclose(lines[:, :, 0], -pairs, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 6144), (FIXED24, 48, 4672), (PAIRS, 64, 6336)])
 def test_sizes(weights: Weights, line: int, whole: int) -> None:
-    assert (weights.line, weights.before(10)) == (line, whole)
+    assert (weights.line, weights.before(2 * THREE)) == (line, whole)

@@ -21,6 +21,7 @@ TABLE = (
     "gemm.implicit",
     "gemm.gemv",
     "gemm.strassen",
+    "gemm.pairs",
     "gemm.split3",
     "fft.full",
     "fft.tiled",

@@ -8,6 +8,12 @@ Each number is off by half a scale at most: for normally distributed weights by 
 as much as float32's sums lose. One that is far larger than all others costs the others of its column that many digits.
 Whole numbers below 2^24 are exact in float32, so products are made with them, and each sum is scaled once: inputs above
 1e30 may overflow before that.
+
+For products in pairs (algorithms/gemm/paired.py) float32 is multiplied by a power of two for each column, so that its
+root mean square is about 1; scale[j] is the inverse. Of each three blocks of 16 numbers those with the same place
+follow one another, and before them there is a line for what their pairs come to:
+
+    pairs[j] = - sum over k < 16 of b[k, j] b[16 + k, j]
 """
 
 from __future__ import annotations
@@ -19,18 +25,21 @@ from convbench.vector.code import Code, Pointer, Vector
 
 BLOCK = 16  # channels that lie side by side in every buffer, on every CPU
 LINE = 4 * BLOCK  # their bytes as float32, a cache line
+THREE = 3 * BLOCK  # numbers of the depth of which two thirds are multiplied in pairs, and a third as usual
 LARGEST = 2**23 - 1  # of the whole numbers
+LARGEST_POWER = 100  # of two, that a column is multiplied by for products in pairs
 
 
 class Weights(NamedTuple):
-    """The form: 32 or 24 bits a number."""
+    """The form: 32 or 24 bits a number; or 32 bits for products in pairs."""
 
     bits: int = 32
+    in_pairs: bool = False
 
     @property
     def is_scaled(self) -> bool:
         """Whether a panel begins with a line of scales."""
-        return self.bits != 32
+        return self.bits != 32 or self.in_pairs
 
     @property
     def line(self) -> int:
@@ -45,21 +54,24 @@ class Weights(NamedTuple):
     @property
     def spare(self) -> int:
         """Registers that unpacking takes: what says which byte goes where."""
-        return 2 if self.is_scaled else 0
+        return 2 if self.bits != 32 else 0
 
     @property
     def tail(self) -> int:
         """Bytes behind the last panel of all that may be read."""
-        return LINE if self.is_scaled else 0
+        return LINE if self.bits != 32 else 0
 
     def before(self, k: Any) -> Any:
-        """Bytes of a panel before its k-th line of numbers, so with k its depth all of them; an int or an Index."""
-        return k * self.line + self.head
+        """Bytes of a panel before its k-th line of numbers, so with k its depth all of them; an int or an Index.
+
+        For products in pairs k is a multiple of THREE; what its pairs come to is not among them.
+        """
+        return k * self.line + self.head + (k // THREE * LINE if self.in_pairs else 0)
 
     def load(self, code: Code, line: Pointer, part: int) -> Vector:
         """The part-th register full of a line's 16 numbers, not yet scaled."""
         place = line + part * code.lanes * self.bits // 8
-        return place.load_three_bytes() if self.is_scaled else place.load()
+        return place.load_three_bytes() if self.bits != 32 else place.load()
 
     def scaled(self, code: Code, total: Vector, scales: Pointer, part: int) -> Vector:
         """A sum of products with them, times the scales."""
@@ -71,13 +83,16 @@ class Weights(NamedTuple):
         whole = device.empty((prod(shape) * each + self.tail,), "uint8")
         end = len(whole) - self.tail
         whole[end:] = 0
-        return whole if self.is_scaled else whole.view("float32"), whole[:end].reshape(*shape, each)
+        return whole if self.bits != 32 else whole.view("float32"), whole[:end].reshape(*shape, each)
 
     def pack(self, xp: Any, panels: Any, into: Any) -> None:
         """panels [.., depth, 16], float32 or float64, into bytes [.., before(depth)].
 
-        A column in which a number is not finite is NaN as a whole.
+        In 24 bits a column in which a number is not finite is NaN as a whole.
         """
+        if self.in_pairs:
+            _pack_pairs(xp, panels, into.view(xp.float32))
+            return
         if not self.is_scaled:
             into.view(xp.float32).reshape(panels.shape)[...] = panels
             return
@@ -90,4 +105,20 @@ class Weights(NamedTuple):
         into[..., self.head :].reshape(*panels.shape, 3)[...] = as_bytes[..., :3]
 
 
-FLOAT32, FIXED24 = Weights(32), Weights(24)
+def _pack_pairs(xp: Any, panels: Any, into: Any) -> None:
+    """The same for products in pairs; into as float32, the depth a multiple of THREE."""
+    lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
+    size = xp.sqrt((panels.astype(xp.float64) ** 2).mean(axis=-2, keepdims=True))
+    usable = (size > 0) & xp.isfinite(size)
+    power = xp.clip(xp.rint(-xp.log2(xp.where(usable, size, 1))), -LARGEST_POWER, LARGEST_POWER).astype(xp.int32)
+    scales = xp.where(size == 0, 0, xp.ldexp(xp.ones(power.shape, xp.float32), -power))  # nothing comes of zeros
+    into[..., :BLOCK] = scales[..., 0, :]
+    numbers = xp.ldexp(panels, power).astype(xp.float32).reshape(*lead, threes, 3, BLOCK, BLOCK)
+    lines = into[..., BLOCK:].reshape(*lead, threes, 1 + THREE, BLOCK)
+    first, second = (numbers[..., part, :, :].astype(xp.float64) for part in (0, 1))
+    with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to
+        lines[..., 0, :] = -(first * second).sum(axis=-2)
+    lines[..., 1:, :] = numbers.swapaxes(-3, -2).reshape(*lead, threes, THREE, BLOCK)
+
+
+FLOAT32, FIXED24, PAIRS = Weights(32), Weights(24), Weights(32, in_pairs=True)

@@ -50,26 +50,27 @@ def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) 
     return min(range(1, most + 1), key=lambda shared: (busiest(shared), -shared))
 
 
-def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
-    """The plan around stream.py's kernel, with so many bits a weight."""
+def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool = False) -> Plan:
+    """The plan around stream.py's kernel, with so many bits a weight, in pairs or not."""
     from convbench.algorithms.gemm import stream
+    from convbench.algorithms.gemm.cut import cut_of
     from convbench.vector.build import address_of
     from convbench.vector.distance import are_far_apart
     from convbench.vector.team import KERNEL, Arguments, runner, tickets
     from convbench.vector.weights import BLOCK, LINE, Weights
 
-    s, xp, weights = problem.shape, device.xp, Weights(bits)
-    depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
-    panels, chunks = -(-filters // BLOCK), -(-depth // stream.DEPTH)
-    filled = -(-depth // stream.UNIT) * stream.UNIT
+    s, xp, weights = problem.shape, device.xp, Weights(bits, in_pairs)
+    depth, filters, cut = s.c // s.groups * s.r * s.s, s.k // s.groups, cut_of(weights, s.n)
+    panels, chunks = -(-filters // BLOCK), -(-depth // cut.depth)
+    filled = -(-depth // cut.unit) * cut.unit
     together = stream.together(host(), s.n, weights)
     beside = 1 if together > 1 else host().panels
     shared = shared_panels(together if together > 1 else SHARED_PANELS, panels, s.groups, device.threads, beside)
-    most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (stream.PITCH + shared * LINE))
+    most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (cut.pitch + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
     own = are_far_apart(device.threads)
-    packed = device.empty((device.threads if own else 1, s.groups * chunks * s.n * stream.PITCH // 4), "float32")
+    packed = device.empty((device.threads if own else 1, s.groups * chunks * s.n * cut.pitch // 4), "float32")
     sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
@@ -83,7 +84,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
     }  # fmt: skip
     arguments = Arguments(xp, stream.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, stream.stream, weights, s.n if together > 1 else 0, own), device.threads)
+    call = runner(address_of(KERNEL, stream.stream, cut, s.n if together > 1 else 0, own), device.threads)
 
     def prepare(w: Any) -> Any:
         u, parts = weights.room(device, (s.groups, panels), filled)
@@ -105,10 +106,8 @@ def streaming(problem: Problem, device: Device, bits: int = 32) -> Plan:
         counters[...] = 0
         call(arguments.address)
 
-    return Plan(
-        run, prepare, workspace, f"weights of {bits} bits packed in panels of 16 filters" + OWN_NOTE * own,
-        2 * s.n * s.groups * panels * BLOCK * filled,
-    )  # fmt: skip
+    note = f"weights of {bits} bits packed in panels of 16 filters" + "; products in pairs" * in_pairs + OWN_NOTE * own
+    return Plan(run, prepare, workspace, note, 2 * s.n * s.groups * panels * BLOCK * filled)
 
 
 ALGORITHMS = [

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convbench.algorithms.gemm.stream import DEPTH, PITCH, panels_in_turn, parts_of
+from convbench.algorithms.gemm.cut import Cut
+from convbench.algorithms.gemm.stream import panels_in_turn, parts_of
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.team import Fields, Team, shared_out
-from convbench.vector.weights import BLOCK, LINE, Weights
+from convbench.vector.weights import BLOCK, LINE
 
 # Quarters in the order upper left, upper right, lower left, lower right.
 LEFT = ((1, 0, 0, 1), (0, 0, 1, 1), (1, 0, 0, 0), (0, 0, 0, 1), (1, 1, 0, 0), (-1, 0, 1, 0), (0, 1, 0, -1))
@@ -38,16 +39,16 @@ FIELDS = (
 )  # fmt: skip
 
 
-def in_halves(program: Program, code: Code, form: Weights, own: bool) -> None:
-    """The kernel: the left-hand sums into chunks, then the products; form: of the right-hand sums; own as of stream."""
+def in_halves(program: Program, code: Code, cut: Cut, own: bool) -> None:
+    """The kernel: the left-hand sums into chunks, then the products; cut: of halves; own as of stream."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     counters, team = f.pointer("counters"), Team(thread, threads)
     packed = f.pointer("packed") + thread * f.packed_bytes
     with parts_of(code, counters, f.groups * PRODUCTS * f.chunks, team, own) as item:
-        pack(code, f, packed, item)
+        pack(code, cut, f, packed, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
-        finish(program, code, form, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
+        finish(program, code, cut, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
 
 
 def weighted(signs: Sequence[int], values: Sequence[Vector]) -> Vector:
@@ -59,15 +60,15 @@ def weighted(signs: Sequence[int], values: Sequence[Vector]) -> Vector:
     return total
 
 
-def pack(code: Code, f: Fields, packed: Pointer, item: Index) -> None:
+def pack(code: Code, cut: Cut, f: Fields, packed: Pointer, item: Index) -> None:
     """One chunk of one left-hand sum of a group, for all images of a half."""
     group, product, chunk = item // (PRODUCTS * f.chunks), item // f.chunks % PRODUCTS, item % f.chunks
-    first = chunk * DEPTH
-    length = code.least(f.half_depth - first, DEPTH)
+    first = chunk * cut.depth
+    length = code.least(f.half_depth - first, cut.depth)
     with code.cases(product, range(PRODUCTS)) as cases:
         for number in cases:
             for n in code.range(f.half_images):
-                into = packed + (item * f.half_images + n) * PITCH
+                into = packed + (item * f.half_images + n) * cut.pitch
                 sources = []
                 for quarter in range(4):
                     row, column = n + f.half_images * (quarter // 2), first + f.half_depth * (quarter % 2)
@@ -82,7 +83,7 @@ def pack(code: Code, f: Fields, packed: Pointer, item: Index) -> None:
                     (into + k * 4).store(weighted(LEFT[number], quarters))
 
 
-def finish(program: Program, code: Code, form: Weights, f: Fields, packed: Pointer, item: Index, sums: Pointer) -> None:
+def finish(program: Program, code: Code, cut: Cut, f: Fields, packed: Pointer, item: Index, sums: Pointer) -> None:
     """Some panels for a block of images: all products, one after another, and what is added up of them."""
     first_image = item % f.blocks * f.block_images
     images = code.least(f.block_images, f.half_images - first_image)
@@ -97,12 +98,12 @@ def finish(program: Program, code: Code, form: Weights, f: Fields, packed: Point
             (sums + (line * LINE + j * code.bytes)).store(code.vector(0.0))
     for product in code.range(PRODUCTS):
         for chunk in code.range(f.chunks):
-            depth = code.least(f.half_depth - chunk * DEPTH, DEPTH)
+            depth = code.least(f.half_depth - chunk * cut.depth, cut.depth)
             number = (group * PRODUCTS + product) * f.chunks + chunk
-            a = packed + (number * f.half_images + first_image) * PITCH
+            a = packed + (number * f.half_images + first_image) * cut.pitch
             scales = weights + product * f.product_bytes
-            here = (a, scales + form.before(chunk * DEPTH), scales, sums + product * lines * LINE)
-            panels_in_turn(program, code, form, f, here, images, panels, depth)
+            here = (a, scales + cut.weights.before(chunk * cut.depth), scales, sums + product * lines * LINE)
+            panels_in_turn(program, code, cut, f, here, images, panels, depth)
     for panel in code.range(panels):
         for n in code.range(images):
             place = sums + (panel * images + n) * LINE

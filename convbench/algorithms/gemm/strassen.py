@@ -39,7 +39,8 @@ def in_24_bits(problem: Problem, device: Device) -> Plan:
 
 def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     """The plan around halves.py's kernel."""
-    from convbench.algorithms.gemm import halves, stream
+    from convbench.algorithms.gemm import halves
+    from convbench.algorithms.gemm.cut import cut_of
     from convbench.vector.build import address_of
     from convbench.vector.distance import are_far_apart
     from convbench.vector.target import host
@@ -47,15 +48,16 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     from convbench.vector.weights import BLOCK, LINE, Weights
 
     s, xp, weights = problem.shape, device.xp, Weights(bits)
+    cut = cut_of(weights, half(s.n))
     depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
-    half_images, half_depth, half_filters = half(s.n), half(depth, stream.UNIT), half(filters, BLOCK)
-    panels, chunks = half_filters // BLOCK, -(-half_depth // stream.DEPTH)
+    half_images, half_depth, half_filters = half(s.n), half(depth, cut.unit), half(filters, BLOCK)
+    panels, chunks = half_filters // BLOCK, -(-half_depth // cut.depth)
     side = host().panels
     shared = gemv.shared_panels(gemv.SHARED_PANELS, panels, s.groups, device.threads, side)
-    image_bytes = stream.PITCH + halves.PRODUCTS * shared * LINE
+    image_bytes = cut.pitch + halves.PRODUCTS * shared * LINE
     blocks = -(-half_images // max(1, int(gemv.CACHE_PART * device.core_cache_bytes) // image_bytes))
     images = -(-half_images // blocks)
-    own, chunks_bytes = are_far_apart(device.threads), s.groups * halves.PRODUCTS * chunks * half_images * stream.PITCH
+    own, chunks_bytes = are_far_apart(device.threads), s.groups * halves.PRODUCTS * chunks * half_images * cut.pitch
     packed = device.empty((device.threads if own else 1, chunks_bytes // 4), "float32")
     sums = device.empty((device.threads, halves.PRODUCTS * -(-shared // side) * side * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
@@ -73,7 +75,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     }  # fmt: skip
     arguments = Arguments(xp, halves.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, halves.in_halves, weights, own), device.threads)
+    call = runner(address_of(KERNEL, halves.in_halves, cut, own), device.threads)
 
     def prepare(w: Any) -> Any:
         return right_hand_sums(device, w.reshape(s.groups, filters, depth), half_depth, half_filters, weights)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from convbench.algorithms.gemm import paired
+from convbench.algorithms.gemm.cut import Cut
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.product import most_rows
@@ -21,9 +23,6 @@ from convbench.vector.target import Target
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.weights import BLOCK, LINE, Weights
 
-DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; errors grow with the root of it
-UNIT = 16  # the depth is filled up to a multiple of this, with zeros
-PITCH = 4 * DEPTH + LINE  # bytes from row to row of a chunk of X: rows an odd number of cache lines apart
 STREAMS = 4  # panels multiplied together at most
 NEAR = 512  # bytes ahead that are asked for in each of several streams
 CHAINS = 8  # sums that must be under way at once to keep two multiply-add units busy through a latency of four
@@ -41,6 +40,8 @@ FIELDS = (
 
 def together(target: Target, images: int, form: Weights) -> int:
     """How many panels are multiplied together: a power of two, so that the registers hold all sums."""
+    if form.in_pairs:
+        return 1
     room = target.sums - form.spare
     fitting = [n for n in (STREAMS, STREAMS // 2) if n * images * (BLOCK // target.lanes) <= room]
     return fitting[0] if fitting else 1
@@ -56,15 +57,15 @@ def ways_of(target: Target, images: int, form: Weights) -> int:
     return 1 if panels == 1 else next(n for n in (1, 2, 4, 8) if n * chains >= CHAINS)
 
 
-def multiply(program: Program, code: Code, form: Weights, rows: int, panels: int, ways: int, near: bool) -> None:
-    """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of UNIT.
+def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int, ways: int, near: bool) -> None:
+    """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of the cut's unit.
 
-    Arguments: A, its rows PITCH bytes apart, B and its scales, bytes from panel to panel, C, bytes from panel to panel,
-    depth. Near: what follows in each panel is prefetched, unless the CPU foresees it; else so many bytes for each k
-    from an address on, and of the panels that lie beside it as B's do: the last two arguments.
+    Arguments: A, its rows the cut's pitch apart, B and its scales, bytes from panel to panel, C, bytes from panel to
+    panel, depth. Near: what follows in each panel is prefetched, unless the CPU foresees it; else so many bytes for
+    each k from an address on, and of the panels that lie beside it as B's do: the last two arguments.
     """
     a, b, scales, beside_b, c, beside_c, depth, ahead, step = code.arguments
-    each = BLOCK // code.lanes
+    form, each = cut.weights, BLOCK // code.lanes
     vectors = [(panel, j) for panel in range(panels) for j in range(each)]
     sums = [[[code.variable(0.0) for _ in vectors] for _ in range(rows)] for _ in range(ways)]
     streams = [b + beside_b * panel for panel in range(panels)]
@@ -78,7 +79,7 @@ def multiply(program: Program, code: Code, form: Weights, rows: int, panels: int
                     (place + k * form.line + NEAR).prefetch()
             numbers = [form.load(code, streams[panel] + k * form.line, j) for panel, j in vectors]
             for r in range(rows):
-                number = (a + k * 4 + r * PITCH).broadcast()
+                number = (a + k * 4 + r * cut.pitch).broadcast()
                 for each_sum, weight in zip(sums[way][r], numbers, strict=True):
                     each_sum.add(number * weight)
     for r in range(rows):
@@ -90,10 +91,10 @@ def multiply(program: Program, code: Code, form: Weights, rows: int, panels: int
             place.store(place.load() + form.scaled(code, total, scales + beside_b * panel, j))
 
 
-def stream(program: Program, code: Code, form: Weights, rows: int, own: bool) -> None:
+def stream(program: Program, code: Code, cut: Cut, rows: int, own: bool) -> None:
     """The kernel: X into chunks, then the products.
 
-    form: of the weights; rows: all images, where panels are multiplied together, else 0; own: each thread makes all
+    rows: all images, where panels are multiplied together, else 0; own: each thread makes all
     chunks for itself, as what another has just written is far away.
     """
     place, thread, threads = code.arguments
@@ -101,9 +102,9 @@ def stream(program: Program, code: Code, form: Weights, rows: int, own: bool) ->
     counters, team = f.pointer("counters"), Team(thread, threads)
     packed = f.pointer("packed") + thread * f.packed_bytes
     with parts_of(code, counters, f.groups * f.chunks, team, own) as item:
-        pack(code, f, packed, item)
+        pack(code, cut, f, packed, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
-        finish(program, code, form, rows, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
+        finish(program, code, cut, rows, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
 
 
 @contextmanager
@@ -117,24 +118,27 @@ def parts_of(code: Code, counters: Pointer, items: Index, team: Team, own: bool)
         yield item
 
 
-def pack(code: Code, f: Fields, packed: Pointer, item: Index) -> None:
-    """One chunk of all images' numbers of a group, the last one filled up to UNIT."""
+def pack(code: Code, cut: Cut, f: Fields, packed: Pointer, item: Index) -> None:
+    """One chunk of all images' numbers of a group, the last one filled up to a unit."""
     group, chunk = item // f.chunks, item % f.chunks
-    length = code.least(f.depth - chunk * DEPTH, DEPTH)
-    whole = length - length % UNIT
+    length = code.least(f.depth - chunk * cut.depth, cut.depth)
+    whole = length - length % cut.unit
     for n in code.range(f.images):
-        source = f.pointer("x") + n * f.image_bytes + (group * f.depth + chunk * DEPTH) * 4
-        into = packed + (item * f.images + n) * PITCH
+        source = f.pointer("x") + n * f.image_bytes + (group * f.depth + chunk * cut.depth) * 4
+        into = packed + (item * f.images + n) * cut.pitch
+        if cut.weights.in_pairs:
+            paired.pack(code, cut, source, into, length)
+            continue
         for k in code.range(0, whole, code.lanes):
             (into + k * 4).store((source + k * 4).load())
         with code.when(whole < length):
-            for lane in range(0, UNIT, code.lanes):
+            for lane in range(0, cut.unit, code.lanes):
                 rest = (source + (whole + lane) * 4).load(code.within(lane, length - whole))
                 (into + (whole + lane) * 4).store(rest)
 
 
 def finish(
-    program: Program, code: Code, form: Weights, rows: int, f: Fields, packed: Pointer, item: Index, sums: Pointer
+    program: Program, code: Code, cut: Cut, rows: int, f: Fields, packed: Pointer, item: Index, sums: Pointer
 ) -> None:
     """Some panels for a block of images. Blocks of the same panels follow one another, and find them in a cache."""
     first_image = item % f.blocks * f.block_images
@@ -148,14 +152,14 @@ def finish(
         for j in range(BLOCK // code.lanes):
             (sums + (line * LINE + j * code.bytes)).store(code.vector(0.0))
     for chunk in code.range(f.chunks):
-        length = code.least(f.depth - chunk * DEPTH, DEPTH)
-        depth = (length + (UNIT - 1)) // UNIT * UNIT
-        a = packed + ((group * f.chunks + chunk) * f.images + first_image) * PITCH
-        b = weights + form.before(chunk * DEPTH)
+        length = code.least(f.depth - chunk * cut.depth, cut.depth)
+        depth = (length + (cut.unit - 1)) // cut.unit * cut.unit
+        a = packed + ((group * f.chunks + chunk) * f.images + first_image) * cut.pitch
+        b = weights + cut.weights.before(chunk * cut.depth)
         if rows:
-            panels_together(program, code, form, f, rows, (a, b, weights, sums), panels, depth)
+            panels_together(program, code, cut, f, rows, (a, b, weights, sums), panels, depth)
         else:
-            panels_in_turn(program, code, form, f, (a, b, weights, sums), images, panels, depth)
+            panels_in_turn(program, code, cut, f, (a, b, weights, sums), images, panels, depth)
     for panel in code.range(panels):
         store(code, f, sums + panel * images * LINE, images, first_image, group, first_panel + panel)
 
@@ -163,29 +167,36 @@ def finish(
 Matrices = tuple[Pointer, Pointer, Pointer, Pointer]  # A, B, its scales, C
 
 
-def micro_kernel(program: Program, form: Weights, rows: int, panels: int, ways: int, near: bool) -> Any:
-    """The function that `multiply` writes."""
-    return program.function("pppipiipi", multiply, form, rows, panels, ways, near)
+def micro_kernel(program: Program, cut: Cut, rows: int, panels: int, ways: int, near: bool) -> Any:
+    """The function that `multiply` writes, or paired.multiply."""
+    if cut.weights.in_pairs:
+        return program.function("pppipiipi", paired.multiply, cut, rows, panels)
+    return program.function("pppipiipi", multiply, cut, rows, panels, ways, near)
+
+
+def most_rows_of(target: Target, panels: int, cut: Cut) -> int:
+    """Rows whose sums fit the registers."""
+    return paired.most_rows(target, panels) if cut.weights.in_pairs else most_rows(target, panels, cut.weights)
 
 
 def panels_together(
-    program: Program, code: Code, form: Weights, f: Fields, rows: int, matrices: Matrices, panels: Index, depth: Index
+    program: Program, code: Code, cut: Cut, f: Fields, rows: int, matrices: Matrices, panels: Index, depth: Index
 ) -> None:
     """All images, some panels at a time."""
     a, b, scales, c = matrices
-    most, ways = together(program.target, rows, form), ways_of(program.target, rows, form)
+    most, ways = (rule(program.target, rows, cut.weights) for rule in (together, ways_of))
     for panel in code.range(0, panels, most):
         with code.cases(code.least(panels - panel, most), range(1, most + 1)) as cases:
             for number in cases:
                 here = b + panel * f.panel_bytes
                 code.call(
-                    micro_kernel(program, form, rows, number, ways, True), a, here, scales + panel * f.panel_bytes,
+                    micro_kernel(program, cut, rows, number, ways, True), a, here, scales + panel * f.panel_bytes,
                     f.panel_bytes, c + panel * (rows * LINE), rows * LINE, depth, here, 0,
                 )  # fmt: skip
 
 
 def panels_in_turn(
-    program: Program, code: Code, form: Weights, f: Fields, matrices: Matrices, rows: Index, panels: Index, depth: Index
+    program: Program, code: Code, cut: Cut, f: Fields, matrices: Matrices, rows: Index, panels: Index, depth: Index
 ) -> None:
     """A block of images, one panel at a time or two; behind the last one comes the first one's next chunk.
 
@@ -194,30 +205,30 @@ def panels_in_turn(
     a, b, scales, c = matrices
     side = program.target.panels
     for panel in code.range(0, panels, side):
-        ahead = b + code.choose(panel + side < panels, (panel + side) * f.panel_bytes, DEPTH * form.line)
+        ahead = b + code.choose(panel + side < panels, (panel + side) * f.panel_bytes, cut.chunk_bytes)
         here = (a, b + panel * f.panel_bytes, scales + panel * f.panel_bytes, c + panel * rows * LINE)
         beside = (code.least(panels - panel, side) - 1) * f.panel_bytes
-        parts_of_rows(program, code, form, here, beside, rows, depth, ahead)
+        parts_of_rows(program, code, cut, here, beside, rows, depth, ahead)
 
 
 def parts_of_rows(
-    program: Program, code: Code, form: Weights, matrices: Matrices, beside: Index, rows: Index, depth: Index,
+    program: Program, code: Code, cut: Cut, matrices: Matrices, beside: Index, rows: Index, depth: Index,
     ahead: Pointer,
 ) -> None:  # fmt: skip
     """Panels side by side, the rows in parts that differ by one at most."""
     a, b, scales, c = matrices
     side = program.target.panels
-    most = most_rows(program.target, side, form)
+    most, line = most_rows_of(program.target, side, cut), cut.weights.line
     parts = (rows + (most - 1)) // most
     least, longer = rows // parts, rows % parts
-    step = (parts + (form.line - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for a line
+    step = (parts + (line - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for a line
     for part in code.range(parts):
         first = part * least + code.least(part, longer)
         count = least + code.choose(part < longer, 1, 0)
         with code.cases(count, range(1, most + 1)) as cases:
             for number in cases:
                 code.call(
-                    micro_kernel(program, form, number, side, 1, False), a + first * PITCH, b, scales, beside,
+                    micro_kernel(program, cut, number, side, 1, False), a + first * cut.pitch, b, scales, beside,
                     c + first * LINE, rows * LINE, depth, ahead + part * step * depth, step,
                 )  # fmt: skip
 

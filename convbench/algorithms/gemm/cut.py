@@ -1,0 +1,38 @@
+"""How X [N, D] of a fully connected layer is cut into chunks of D, for weights of some form (stream.py, halves.py)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from convbench.vector.weights import LINE, THREE, Weights
+
+UNIT = 16  # the depth is filled up to a multiple of this, with zeros
+DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; errors grow with the root of it
+# In pairs. Where a chunk of a panel is used but once or twice, it is best in the first cache, else long (Zen 5):
+FEW_ROWS, FEW_THREES, MANY_THREES = 16, 3, 8
+
+
+class Cut(NamedTuple):
+    """The form of the weights, and the cut."""
+
+    weights: Weights
+    depth: int  # of a chunk
+    unit: int  # the depth is filled up to a multiple of this
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from row to row of a chunk, an odd number of cache lines: a line at least is free behind each row."""
+        lines = 4 * self.depth // LINE + 1
+        return (lines + 1 - lines % 2) * LINE
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a panel of weights, without its scales."""
+        return int(self.weights.before(self.depth)) - self.weights.head
+
+
+def cut_of(weights: Weights, rows: int) -> Cut:
+    """The cut for so many rows of X."""
+    if not weights.in_pairs:
+        return Cut(weights, DEPTH, UNIT)
+    return Cut(weights, (FEW_THREES if rows <= FEW_ROWS else MANY_THREES) * THREE, THREE)
