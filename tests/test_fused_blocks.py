@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import fakes  # noqa: F401  (its settings of hypothesis)
@@ -20,8 +21,9 @@ from convbench.problem import Problem
 from convbench.reference import convolve
 from convbench.shapes import parse_shape
 from convbench.vector import room
-from convbench.vector.target import Target
-from convbench.vector.weights import FLOAT32
+from convbench.vector.target import Target, host
+from convbench.vector.team import runner
+from convbench.vector.weights import BLOCK, FLOAT32
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,35 @@ def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None
             found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3)), problem, x, w))
         assert all(np.array_equal(found[0], other) for other in found[1:])
         assert np.linalg.norm(found[0] - convolve(x, w, problem.shape)) < 3e-6 * np.linalg.norm(found[0])
+
+
+@pytest.mark.skipif(host().lanes < BLOCK, reason="a register does not hold a whole line")
+def test_threads_that_move_while_a_plan_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are decides in each call whether V goes past the caches; the note says so, the bits stay."""
+    problem = Problem(parse_shape("n1c36h14w13k70r3s3p1g2"))
+    far = [False]
+    monkeypatch.setattr(plan, "are_far_apart", lambda threads: far[0])
+    monkeypatch.setattr(Target, "bars_passers", True)
+    called: list[int] = []
+
+    def noted(address: int, threads: int) -> Callable[[int], None]:
+        call = runner(address, threads)
+
+        def run(arguments: int) -> None:
+            called.append(address)
+            call(arguments)
+
+        return run
+
+    monkeypatch.setattr(plan, "runner", noted)
+    made = plan_of(problem, Poisoned(2, (1 << 15, 1 << 17)), toom, (4, 3))
+    assert plan.PAST_IF_FAR in made.note
+    x, w = problem.operands(2)
+    found = []
+    for far[0] in (False, True, False):
+        found.append(answer(made, problem, x, w))
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert called[0] == called[2] != called[1]
 
 
 @pytest.mark.parametrize("word", ["n9c40h13w13k256r3s3p1g2", "n7c96h14w14k128r3s3p1g2"])

@@ -38,10 +38,10 @@ def kernels() -> Iterator[Any]:
             (Tile(dft, toom), side, FIXED24 if side == 1 else FLOAT32, (4, 4, False), False, True, True),
         )
         yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2), FLOAT32 if side == 1 else FIXED24)
-    yield KERNEL, stream, (cut_of(FLOAT32, 8), 0, False)
-    yield KERNEL, stream, (cut_of(FIXED24, 8), 1, True)
-    yield KERNEL, stream, (cut_of(PAIRS, 8), 0, False)
-    yield KERNEL, in_halves, (cut_of(FLOAT32, 8), True)
+    yield KERNEL, stream, (cut_of(FLOAT32, 8), 0)
+    yield KERNEL, stream, (cut_of(FIXED24, 8), 1)
+    yield KERNEL, stream, (cut_of(PAIRS, 8), 0)
+    yield KERNEL, in_halves, (cut_of(FLOAT32, 8),)
     yield KERNEL, multiply_adds, ()
     yield KERNEL, exchange, ()
 

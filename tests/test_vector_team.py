@@ -9,9 +9,10 @@ import numba
 import numpy as np
 import pytest
 
+from convbench.vector import distance
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code
-from convbench.vector.distance import are_far_apart, round_trip
+from convbench.vector.distance import FAR_S, LOOK_AGAIN_S, are_far_apart, round_trip
 from convbench.vector.team import KERNEL, Arguments, Fields, Team, runner, shared_out, tickets
 
 
@@ -65,3 +66,22 @@ def test_how_far_apart_threads_are() -> None:
         assert round_trip(2) is None
     finally:
         numba.set_num_threads(usual)
+
+
+def test_a_look_at_the_distance_is_believed_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, trips = [100.0], [FAR_S * 1.1, FAR_S * 0.9, None, FAR_S * 2]
+    looks: list[int] = []
+    monkeypatch.setattr(distance, "_looks", {})
+    monkeypatch.setattr(distance.time, "monotonic", lambda: clock[0])
+
+    def look(threads: int) -> float | None:
+        looks.append(threads)
+        return trips[len(looks) - 1]
+
+    monkeypatch.setattr(distance, "round_trip", look)
+    seen = []
+    for _ in range(7):
+        seen.append(are_far_apart(2))
+        clock[0] += LOOK_AGAIN_S / 2
+    assert seen == [True, True, False, False, False, False, True]
+    assert looks == [2] * 4

@@ -1,7 +1,8 @@
 """How far apart threads are: what a cache line takes from one core to another and back.
 
 Cores that share a cache pass a line on within it; between two such groups it takes several times as long. What the
-system says of caches need not be so in a virtual machine, whose processors move from core to core.
+system says of caches need not be so in a virtual machine, whose processors move from core to core, for minutes or for
+seconds: so what depends on it looks again while it runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.team import APART, KERNEL, runner
 
 ROUNDS = 200  # of a call: some tens of microseconds, beside which waking threads is little
-CALLS = 20  # the fastest counts: in others a thread came late
+CALLS = 8  # the fastest counts: in others a thread came late
+LOOK_AGAIN_S = 1.0  # beside which all calls, a twentieth to half of a millisecond, are nothing
 PATIENCE = 4096  # looks at the line until a thread takes it that the other is not there: some 10 microseconds
 FAR_S = 200e-9  # measured on Zen 5: 75 to 130 ns there and back within a shared cache, 350 to 400 between two
 
@@ -63,7 +65,15 @@ def round_trip(threads: int) -> float | None:
     return min(times, default=None)
 
 
+_looks: dict[int, tuple[float, bool]] = {}  # by threads: when, and what was seen
+
+
 def are_far_apart(threads: int) -> bool:
-    """Whether threads run, at this moment, on cores that share no cache; False where that cannot be told."""
-    found = round_trip(threads)
-    return found is not None and found > FAR_S
+    """Whether threads run on cores that share no cache, now or LOOK_AGAIN_S ago; False where that cannot be told."""
+    now = time.monotonic()
+    when, far = _looks.get(threads, (-LOOK_AGAIN_S, False))
+    if now - when >= LOOK_AGAIN_S:
+        found = round_trip(threads)
+        far = found is not None and found > FAR_S
+        _looks[threads] = (now, far)
+    return far

@@ -87,7 +87,7 @@ class Arguments:
         self.address: int = self._numbers.ctypes.data
         for name, value in values.items():
             if isinstance(value, int):
-                self._numbers[self._where[name]] = value
+                self.set(name, value)
             else:
                 self.point(name, value)
 
@@ -95,6 +95,10 @@ class Arguments:
     def bytes(self) -> int:
         """Of all arrays now pointed to."""
         return sum(array.nbytes for array in self._arrays.values())
+
+    def set(self, name: str, number: int) -> None:
+        """Let a field be a number."""
+        self._numbers[self._where[name]] = number
 
     def point(self, name: str, array: Any) -> None:
         """Let a field be an array's address. Asking NumPy for it takes a microsecond, so it is asked once for each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -147,22 +148,27 @@ def fused(
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    asks, streams = passage(s, device, blocks.private, work.filter_bytes, shared_bytes + device.threads * own_bytes)
+    v_bytes = shared_bytes + device.threads * own_bytes
+    asks, passing = passage(s, device, blocks.private, work.filter_bytes, v_bytes)
     held = {"rooms": rooms.addresses, "counters": counters}
     arguments = Arguments(
         xp, FIELDS, values | held | {"product": panel_address(side, asks, weights, ways_at_infinity(rows, columns))}
     )
 
-    def kernel(clocked: bool) -> Any:
+    @cache
+    def kernel(streams: bool, clocked: bool) -> Any:
         address = address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
         return runner(address, device.threads)
 
-    call = kernel(clocked=False)
+    for streams in PASSING[passing]:
+        kernel(streams, False)  # compiled now, not when threads move
 
     def prepare(w: Any) -> Any:
         return transform_filters(device, w, problem, tile, rows, columns, weights)
 
-    def run(x: Any, u: Any, y: Any, call: Any = call) -> None:
+    def run(x: Any, u: Any, y: Any, clocked: bool = False) -> None:
+        ways = PASSING[passing]
+        call = kernel(ways[0] if len(ways) == 1 else are_far_apart(device.threads), clocked)
         arguments.point("x", x)
         arguments.point("u", u)
         rooms.settle()
@@ -178,19 +184,25 @@ def fused(
     def phases(x: Any, u: Any, y: Any) -> Mapping[str, float]:
         clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
         arguments.point("clocks", clocks)
-        clocked = kernel(clocked=True)
+        for streams in PASSING[passing]:
+            kernel(streams, True)
         begin = device.now()
-        run(x, u, y, clocked)
+        run(x, u, y, clocked=True)
         return shares(clocks, PHASES, device.now() - begin)
 
     flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values)
     workspace = rooms.nbytes + sum(array.nbytes for array in (counters, unit_y, *tables))
-    words = [note] + ["V past the caches"] * streams + [f"filters in {weights.bits} bits"] * weights.is_scaled
+    words = [note] + [passing] * (passing != KEPT) + [f"filters in {weights.bits} bits"] * weights.is_scaled
     return Plan(run, prepare, workspace, "; ".join(words), flops, phases)
 
 
-def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: int) -> tuple[Asks, bool]:
-    """How U comes through the caches, and whether V goes past them.
+# Where V goes, and whether that is past the caches: where both can be, the distance of threads decides in each call.
+KEPT, PAST, PAST_IF_FAR = "", "V past the caches", "V past the caches while threads share none"
+PASSING = {KEPT: (False,), PAST: (True,), PAST_IF_FAR: (False, True)}
+
+
+def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: int) -> tuple[Asks, str]:
+    """How U comes through the caches, and where V goes.
 
     Filters that fill the caches while they pass would drive V out: they are kept out where the CPU can do that. Else
     V goes past the caches (where a vector is a whole line), and so it does where threads do not share one: for a line
@@ -201,7 +213,9 @@ def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: 
     once = bars and u_bytes + v_bytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
     may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
     asks = Asks(for_a=not private, once=once, for_result=is_read_first(s, device))
-    return asks, may_stream and (not bars or are_far_apart(device.threads))
+    if not may_stream or (bars and device.threads == 1):
+        return asks, KEPT
+    return asks, PAST_IF_FAR if bars else PAST
 
 
 def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str, int]) -> int:

@@ -18,7 +18,6 @@ from convbench.vector.target import host
 
 SHARED_PANELS = 16  # at most, that use a chunk of X after one another, where X is too large for the first cache
 SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
-OWN_NOTE = "; each thread packs x for itself"
 CACHE_PART = 0.5  # of the second-level cache, for a chunk of X and the sums of the panels that share it
 
 
@@ -69,12 +68,11 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (cut.pitch + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
-    own = are_far_apart(device.threads)
-    packed = device.empty((device.threads if own else 1, s.groups * chunks * s.n * cut.pitch // 4), "float32")
+    packed = device.empty((device.threads, s.groups * chunks * s.n * cut.pitch // 4), "float32")
     sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
-        "packed": packed, "packed_bytes": packed.strides[0] * own, "sums": sums, "counters": counters,
+        "packed": packed, "packed_bytes": packed.strides[0], "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
         "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
         "chunks": chunks, "panels": panels, "panel_bytes": weights.before(filled),
@@ -84,7 +82,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     }  # fmt: skip
     arguments = Arguments(xp, stream.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, stream.stream, cut, s.n if together > 1 else 0, own), device.threads)
+    call = runner(address_of(KERNEL, stream.stream, cut, s.n if together > 1 else 0), device.threads)
 
     def prepare(w: Any) -> Any:
         u, parts = weights.room(device, (s.groups, panels), filled)
@@ -104,9 +102,10 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
         for name, array in (("x", x), ("u", u), ("y", y)):
             arguments.point(name, array)
         counters[...] = 0
+        arguments.set("own", are_far_apart(device.threads))
         call(arguments.address)
 
-    note = f"weights of {bits} bits packed in panels of 16 filters" + "; products in pairs" * in_pairs + OWN_NOTE * own
+    note = f"weights of {bits} bits packed in panels of 16 filters" + "; products in pairs" * in_pairs
     return Plan(run, prepare, workspace, note, 2 * s.n * s.groups * panels * BLOCK * filled)
 
 

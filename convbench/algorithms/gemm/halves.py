@@ -29,7 +29,7 @@ PRODUCTS = len(LEFT)
 
 FIELDS = (
     "x", "y", "u", "packed", "sums", "counters",  # addresses
-    "packed_bytes",  # from one thread's chunks to the next one's, if each has its own
+    "own", "packed_bytes",  # 1: each thread has chunks of its own; bytes to the next one's
     "images", "groups", "depth", "filters",  # depth, filters: of a group
     "half_images", "half_depth", "half_filters",  # of the upper and left halves
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes", "product_bytes",
@@ -39,13 +39,13 @@ FIELDS = (
 )  # fmt: skip
 
 
-def in_halves(program: Program, code: Code, cut: Cut, own: bool) -> None:
-    """The kernel: the left-hand sums into chunks, then the products; cut: of halves; own as of stream."""
+def in_halves(program: Program, code: Code, cut: Cut) -> None:
+    """The kernel: the left-hand sums into chunks, then the products; cut: of halves."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     counters, team = f.pointer("counters"), Team(thread, threads)
-    packed = f.pointer("packed") + thread * f.packed_bytes
-    with parts_of(code, counters, f.groups * PRODUCTS * f.chunks, team, own) as item:
+    packed = f.pointer("packed") + thread * f.packed_bytes * f.own
+    for item in parts_of(code, f, counters, f.groups * PRODUCTS * f.chunks, team):
         pack(code, cut, f, packed, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
         finish(program, code, cut, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)

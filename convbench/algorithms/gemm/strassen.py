@@ -57,13 +57,13 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     image_bytes = cut.pitch + halves.PRODUCTS * shared * LINE
     blocks = -(-half_images // max(1, int(gemv.CACHE_PART * device.core_cache_bytes) // image_bytes))
     images = -(-half_images // blocks)
-    own, chunks_bytes = are_far_apart(device.threads), s.groups * halves.PRODUCTS * chunks * half_images * cut.pitch
-    packed = device.empty((device.threads if own else 1, chunks_bytes // 4), "float32")
+    chunks_bytes = s.groups * halves.PRODUCTS * chunks * half_images * cut.pitch
+    packed = device.empty((device.threads, chunks_bytes // 4), "float32")
     sums = device.empty((device.threads, halves.PRODUCTS * -(-shared // side) * side * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     product_bytes = weights.before(half_depth)
     values = {
-        "packed": packed, "packed_bytes": chunks_bytes * own, "sums": sums, "counters": counters,
+        "packed": packed, "packed_bytes": chunks_bytes, "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
         "half_images": half_images, "half_depth": half_depth, "half_filters": half_filters,
         "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
@@ -75,7 +75,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     }  # fmt: skip
     arguments = Arguments(xp, halves.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, halves.in_halves, cut, own), device.threads)
+    call = runner(address_of(KERNEL, halves.in_halves, cut), device.threads)
 
     def prepare(w: Any) -> Any:
         return right_hand_sums(device, w.reshape(s.groups, filters, depth), half_depth, half_filters, weights)
@@ -84,6 +84,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
         for name, array in (("x", x), ("u", u), ("y", y)):
             arguments.point(name, array)
         counters[...] = 0
+        arguments.set("own", are_far_apart(device.threads))
         call(arguments.address)
 
     additions = half_images * half_depth * 5 + half_images * half_filters * 8  # of LEFT, of RESULT
@@ -92,7 +93,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
         run,
         prepare,
         workspace,
-        f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters" + gemv.OWN_NOTE * own,
+        f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters",
         flops,
     )
 

@@ -11,7 +11,6 @@ the time that takes, and several panels share a chunk of X. Sums are kept in reg
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from convbench.algorithms.gemm import paired
@@ -29,7 +28,7 @@ CHAINS = 8  # sums that must be under way at once to keep two multiply-add units
 
 FIELDS = (
     "x", "y", "u", "packed", "sums", "counters",  # addresses
-    "packed_bytes",  # from one thread's chunks to the next one's, if each has its own
+    "own", "packed_bytes",  # 1: each thread has chunks of its own; bytes to the next one's
     "images", "groups", "depth", "filters",  # depth, filters: of a group
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes",
     "shared_panels", "shares",  # panels that share a chunk of X; parts the panels come in
@@ -91,31 +90,27 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int, way
             place.store(place.load() + form.scaled(code, total, scales + beside_b * panel, j))
 
 
-def stream(program: Program, code: Code, cut: Cut, rows: int, own: bool) -> None:
-    """The kernel: X into chunks, then the products.
-
-    rows: all images, where panels are multiplied together, else 0; own: each thread makes all
-    chunks for itself, as what another has just written is far away.
-    """
+def stream(program: Program, code: Code, cut: Cut, rows: int) -> None:
+    """The kernel: X into chunks, then the products; rows: all images, where panels are multiplied together, else 0."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     counters, team = f.pointer("counters"), Team(thread, threads)
-    packed = f.pointer("packed") + thread * f.packed_bytes
-    with parts_of(code, counters, f.groups * f.chunks, team, own) as item:
+    packed = f.pointer("packed") + thread * f.packed_bytes * f.own
+    for item in parts_of(code, f, counters, f.groups * f.chunks, team):
         pack(code, cut, f, packed, item)
     with shared_out(code, counters + f.tickets, f.groups * f.shares * f.blocks, team, wait=False) as item:
         finish(program, code, cut, rows, f, packed, item, f.pointer("sums") + thread * f.sums_bytes)
 
 
-@contextmanager
-def parts_of(code: Code, counters: Pointer, items: Index, team: Team, own: bool) -> Iterator[Index]:
-    """The body for each item, shared out and waited for; own: all by each thread."""
-    if not own:
-        with shared_out(code, counters, items, team) as item:
-            yield item
-        return
-    for item in code.range(items):
+def parts_of(code: Code, f: Fields, counters: Pointer, items: Index, team: Team) -> Iterator[Index]:
+    """The body for each item: shared out and waited for; or all by each thread, for chunks of its own.
+
+    For where threads share no cache what another has just written is far away.
+    """
+    with code.when(f.own.is_equal(0)), shared_out(code, counters, items, team) as item:
         yield item
+    with code.when(f.own.is_equal(1)):
+        yield from code.range(items)
 
 
 def pack(code: Code, cut: Cut, f: Fields, packed: Pointer, item: Index) -> None:
