@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -72,7 +73,7 @@ def test_a_look_at_the_distance_is_believed_for_a_while(monkeypatch: pytest.Monk
     clock, trips = [100.0], [FAR_S * 1.1, FAR_S * 0.9, None, FAR_S * 2]
     looks: list[int] = []
     monkeypatch.setattr(distance, "_looks", {})
-    monkeypatch.setattr(distance.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(distance, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def look(threads: int) -> float | None:
         looks.append(threads)
