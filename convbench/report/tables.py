@@ -121,7 +121,10 @@ def limit_table(one: Series) -> str:
         ])  # fmt: skip
     if not lines:
         return ""
-    note = "More than 100 %: operands stayed in the cache, or the ceiling was measured in a slower moment."
+    note = (
+        "More than 100 %: operands stayed in the cache, the ceiling was measured in a slower moment, or additions went "
+        "beside the multiply-adds (`gemm.pairs`)."
+    )
     return f"{markdown(head, lines, 'llrrrrr')}\n\n{note}"
 
 
