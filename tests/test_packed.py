@@ -27,7 +27,8 @@ from convbench.shapes import ConvShape, parse_shape
 from convbench.vector.build import compiled
 from convbench.vector.target import Target, host
 
-MODULES = {"direct.blocked": direct, "gemm.panel": panel}
+MODULES = {"direct.blocked": direct, "gemm.panel": panel, "gemm.panel.pairs": panel}
+MAKERS = {"direct.blocked": direct.packed, "gemm.panel": panel.packed, "gemm.panel.pairs": panel.in_pairs}
 NAMES = pytest.mark.parametrize("name", MODULES)
 TARGETS = {  # what the machine at hand can run of: SSE's 4 lanes, AVX's 8 without multiply-adds, its own
     "sse": Target("nehalem", ""),
@@ -41,6 +42,7 @@ SHAPES = [
     "n1c3h47w63k17r11s11u4",
     "n2c40h7w9k70r1s1",
     "n1c20h3w700k18r1s1",
+    "n1c200h5w6k40r1s1",
     "n1c6h21w21k20r1s1u2",
     "n1c2h30w300k20r3s3p1",
     "n1c2h9w50k4r3s33p1x16",  # more kinds of tiles in a row than are compiled
@@ -65,7 +67,7 @@ def variant(make: Callable[..., Plan], target: Target | None = None) -> Algorith
 @pytest.mark.parametrize("target", CAN_RUN)
 @pytest.mark.parametrize("word", SHAPES)
 def test_on_every_kind_of_register(name: str, target: str, word: str) -> None:
-    algorithm, problem = variant(MODULES[name].packed, TARGETS[target]), Problem(parse_shape(word))
+    algorithm, problem = variant(MAKERS[name], TARGETS[target]), Problem(parse_shape(word))
     assert_right(algorithm, problem, *run_guarded(algorithm, problem, Poisoned(2)))
 
 
@@ -74,7 +76,7 @@ def test_on_every_kind_of_register(name: str, target: str, word: str) -> None:
 def test_two_blocks_of_filters_together(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with AVX-512."""
     monkeypatch.setattr(MODULES[name], "blocks_together", lambda target, filters: 2)
-    algorithm, problem = variant(MODULES[name].packed), Problem(parse_shape(word))
+    algorithm, problem = variant(MAKERS[name]), Problem(parse_shape(word))
     assert_right(algorithm, problem, *run_guarded(algorithm, problem, Poisoned(2)))
 
 
@@ -90,7 +92,7 @@ def test_it_compiles_for_avx512(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(MODULES[name], "address_of", address)
     for word in SHAPES[:3]:
-        MODULES[name].packed(Problem(parse_shape(word)), Cpu(1), target)
+        MAKERS[name](Problem(parse_shape(word)), Cpu(1), target)
     assert len(code) == 3
     assert all(code)
 
@@ -106,7 +108,7 @@ def test_random_shapes_in_any_cut(name: str, shape: ConvShape, cache_bytes: int,
         if cache_bytes == 1:
             patch.setattr(direct, "STRIP_PART", 0)
             patch.setattr(MODULES[name], "CHUNK_TAPS", 1)
-        algorithm, problem = variant(MODULES[name].packed), Problem(shape)
+        algorithm, problem = variant(MAKERS[name]), Problem(shape)
         assert_right(algorithm, problem, *run_guarded(algorithm, problem, device))
 
 
@@ -178,8 +180,8 @@ def test_filters_that_fill_up_a_block_are_executed() -> None:
     problem = Problem(parse_shape("n1c3h9w9k20r3s3"))
     blocks = panel.cut_up(problem.shape, host(), 1 << 19, 2).blocks
     executed = -(-20 // (16 * blocks)) * 16 * blocks
-    for module in MODULES.values():
-        assert module.packed(problem, Cpu(1)).flops * 20 == problem.shape.flops * executed
+    for make in MAKERS.values():
+        assert make(problem, Cpu(1)).flops * 20 == problem.shape.flops * executed
 
 
 # Rows in tiles
@@ -228,7 +230,7 @@ def test_tables_stay_inside_of_the_image(word: str) -> None:
         assert count == 0 or 0 <= row <= row + (count - 1) * s.dilation[0] < s.h
 
 
-@pytest.mark.parametrize("name", ["direct.blocked", "gemm.panel", "winograd.f2", "fft.tiled"])
+@pytest.mark.parametrize("name", ["direct.blocked", "gemm.panel", "gemm.panel.pairs", "winograd.f2", "fft.tiled"])
 @pytest.mark.parametrize("word", ["n2c5h16w16k40r3s3p1", "n1c3h4w12k17r3s3p1", "n2c4h8w10k32r1s1g2"])
 def test_a_y_too_large_for_the_caches_is_the_same_wherever_it_lies(
     name: str, word: str, monkeypatch: pytest.MonkeyPatch

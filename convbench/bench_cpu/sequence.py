@@ -1,7 +1,7 @@
 """Layers called one after another, each on its own operands, so that the filters of all compete for the cache.
 
 Each way to do all of them (one mode of a library throughout, or one algorithm chosen for each layer) is a sequence. All
-sequences take turns in one process, in an order shuffled anew: one untimed pass, then one timed pass.
+sequences take turns in one process, in an order shuffled anew: an untimed pass, then as many as a sample takes (10 ms).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from convbench.algorithms.base import Algorithm
@@ -17,13 +18,14 @@ from convbench.devices.base import Call, Device, Sample
 from convbench.layers import Layer
 from convbench.measure.case import Case, Operands, open_case, operands
 from convbench.measure.rounds import finish
+from convbench.measure.rules import loops_for
 from convbench.problem import Problem
 from convbench.report.series import LIBRARY
 from convbench.results.stack import StackRow
 from convbench.stats import median, summarise
 
 CANDIDATES = 6  # of a layer
-TRIES, TRY_SECONDS = 9, 2.0  # timed passes with each at least, and time a layer's take
+TRIES, TRY_SECONDS = 9, 2.0  # samples with each at least, and time a layer's take
 SWEEPS = 2  # over the layers
 LEAST_ROUNDS = 31  # the 95 % interval of their median leaves out the ten least and the ten largest
 
@@ -53,6 +55,7 @@ class Run:
     way: Way
     cases: dict[str, Case]
     samples: list[Sample] = field(default_factory=list)
+    pass_seconds: float = inf  # of the fastest untimed one
 
     @property
     def seconds(self) -> list[float]:
@@ -60,10 +63,10 @@ class Run:
         return [sample.seconds for sample in self.samples]
 
     def sample(self, device: Device) -> None:
-        """An untimed pass, and a timed one."""
+        """An untimed pass, and timed ones."""
         call: list[Call] = [self.call]
-        device.time(call, 1)
-        self.samples.append(device.time(call, 1))
+        self.pass_seconds = min(self.pass_seconds, device.time(call, 1).seconds)
+        self.samples.append(device.time(call, loops_for(self.pass_seconds)))
 
     def call(self) -> None:
         """All layers, one after another."""
@@ -144,7 +147,7 @@ def _better(runs: Sequence[Run], now: int) -> Run:
 
 
 def _in_turns(sequences: Sequence[Mapping[str, Case]], device: Device, shuffle: random.Random) -> list[Run]:
-    """The samples of each sequence, in the order given; an untimed pass before each timed one."""
+    """The samples of each sequence, in the order given; an untimed pass before each."""
     runs = [Run(Way("", {}), dict(cases)) for cases in sequences]
     order, begin = list(runs), device.now()
     while len(runs[0].samples) < TRIES or device.now() - begin < TRY_SECONDS:

@@ -105,15 +105,23 @@ class Weights(NamedTuple):
         into[..., self.head :].reshape(*panels.shape, 3)[...] = as_bytes[..., :3]
 
 
-def _pack_pairs(xp: Any, panels: Any, into: Any) -> None:
-    """The same for products in pairs; into as float32, the depth a multiple of THREE."""
-    lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
+def as_large_as_one(xp: Any, panels: Any) -> tuple[Any, Any]:
+    """panels [.., depth, n] times a power of two for each column, so that its root mean square is about 1, as float32;
+    and the inverses [.., 1, n], 0 for a column of zeros, of which so nothing comes.
+    """
     size = xp.sqrt((panels.astype(xp.float64) ** 2).mean(axis=-2, keepdims=True))
     usable = (size > 0) & xp.isfinite(size)
     power = xp.clip(xp.rint(-xp.log2(xp.where(usable, size, 1))), -LARGEST_POWER, LARGEST_POWER).astype(xp.int32)
-    scales = xp.where(size == 0, 0, xp.ldexp(xp.ones(power.shape, xp.float32), -power))  # nothing comes of zeros
+    inverse = xp.where(size == 0, 0, xp.ldexp(xp.ones(power.shape, xp.float32), -power))
+    return xp.ldexp(panels, power).astype(xp.float32), inverse
+
+
+def _pack_pairs(xp: Any, panels: Any, into: Any) -> None:
+    """The same for products in pairs; into as float32, the depth a multiple of THREE."""
+    lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
+    scaled, scales = as_large_as_one(xp, panels)
     into[..., :BLOCK] = scales[..., 0, :]
-    numbers = xp.ldexp(panels, power).astype(xp.float32).reshape(*lead, threes, 3, BLOCK, BLOCK)
+    numbers = scaled.reshape(*lead, threes, 3, BLOCK, BLOCK)
     lines = into[..., BLOCK:].reshape(*lead, threes, 1 + THREE, BLOCK)
     first, second = (numbers[..., part, :, :].astype(xp.float64) for part in (0, 1))
     with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to

@@ -10,12 +10,13 @@ rows are A.
 from __future__ import annotations
 
 from convbench.algorithms.fused.lines import scatter, strided
+from convbench.algorithms.gemm import panel_pairs
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Number, Pointer
 from convbench.vector.taps import clear, columns_of
 from convbench.vector.team import Fields, Team, shared_out
-from convbench.vector.weights import BLOCK
+from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
     "x", "y", "w", "scratch", "counters", "table", "clocks",  # addresses
@@ -26,6 +27,7 @@ FIELDS = (
     "channels", "chunk", "taps", "filters", "panel_bytes", "filter_bytes",
     "line_bytes", "phase_bytes", "channel_bytes", "pitch",  # of the rows; of A
     "out_image_bytes", "out_channel_bytes", "block_bytes", "scratch_bytes", "a_at", "m_at", "nowhere_at", "past",
+    "pairs_at", "inverses_at", "chunk_pairs",  # in pairs: of A, in the scratch; of a chunk of a panel, bytes
 )  # fmt: skip
 PHASES = ("gather", "products", "output")
 
@@ -47,8 +49,10 @@ class _Panel:
         self.pixels = self.rows * self.columns  # next to each other, as parts of rows have one row
 
 
-def convolve(program: Program, code: Code, phases: tuple[int, ...], step: int, blocks: int, clocked: bool) -> None:
-    """The kernel. phases: of the stride (step), those which taps meet."""
+def convolve(
+    program: Program, code: Code, phases: tuple[int, ...], step: int, blocks: int, in_pairs: bool, clocked: bool
+) -> None:
+    """The kernel. phases: of the stride (step), those which taps meet; in_pairs: products as of panel_pairs.py."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     scratch = f.pointer("scratch") + thread * f.scratch_bytes
@@ -63,12 +67,24 @@ def convolve(program: Program, code: Code, phases: tuple[int, ...], step: int, b
             channels = code.least(f.chunk, f.channels - c)
             with clock.phase(0):
                 gather(program, code, f, panel, (phases, step), (c, channels), (scratch, a))
+                if in_pairs:
+                    code.call(
+                        program.function("piiipp", panel_pairs.scale),
+                        a, f.pitch, channels * f.taps, panel.pixels, scratch + f.pairs_at, scratch + f.inverses_at,
+                    )  # fmt: skip
             with clock.phase(1):
                 for i in code.range(panel.panels):
                     weights = f.pointer("w") + (panel.group * f.panels + panel.first_panel + i) * f.panel_bytes
+                    b, into, depth = weights + c * f.filter_bytes, m + i * blocks * f.block_bytes, channels * f.taps
+                    if not in_pairs:
+                        made = columns_of(program, blocks)
+                        code.call(made, a, f.pitch, b, into, f.block_bytes, panel.pixels, depth)
+                        continue
+                    pairs = weights + f.channels * f.filter_bytes + c // f.chunk * f.chunk_pairs
                     code.call(
-                        columns_of(program, blocks), a, f.pitch, weights + c * f.filter_bytes,
-                        m + i * blocks * f.block_bytes, f.block_bytes, panel.pixels, channels * f.taps,
+                        program.function("pipppp" + "iiipp", panel_pairs.columns, blocks),
+                        a, f.pitch, b, pairs, weights + (f.panel_bytes - blocks * LINE), into, f.block_bytes,
+                        panel.pixels, depth, scratch + f.pairs_at, scratch + f.inverses_at,
                     )  # fmt: skip
         with clock.phase(2):
             for i in code.range(panel.panels * blocks):

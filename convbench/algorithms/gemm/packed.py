@@ -1,4 +1,4 @@
-"""gemm.panel in float32 on the CPU, planned: panels of pixels, chunks of channels, shares of filters, one kernel."""
+"""gemm.panel and gemm.panel.pairs in float32 on the CPU, planned: panels of pixels, chunks of channels, one kernel."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.compiled import ITEMS_EACH, blocks_together, pack, plan_of
 from convbench.algorithms.fused.lines import past_caches
 from convbench.algorithms.gemm.kernel import FIELDS, PHASES, convolve
+from convbench.algorithms.gemm.paired import most_rows
+from convbench.algorithms.gemm.panel_pairs import chunk_of, packed_filters, pair_lines
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
@@ -17,7 +19,7 @@ from convbench.vector.build import address_of
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
-from convbench.vector.weights import BLOCK, LINE
+from convbench.vector.weights import BLOCK, LINE, THREE
 
 CHUNK_TAPS = 128  # rows of A, and numbers that are summed before their sum joins the others
 CACHE_PART = 0.5  # of the second-level cache, for A and M
@@ -47,17 +49,17 @@ def even_parts(count: int, most: int) -> int:
     return -(-count // -(-count // max(1, most)))
 
 
-def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int) -> Cut:
-    """The stated rule, by CHUNK_TAPS, CACHE_PART, MOST_FILTERS and ITEMS_EACH."""
+def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int, in_pairs: bool = False) -> Cut:
+    """The stated rule, by CHUNK_TAPS, or for pairs chunk_of, by CACHE_PART, MOST_FILTERS and ITEMS_EACH."""
     if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
         s = ConvShape(s.n, s.c, 1, s.h * s.w, s.k, 1, 1, groups=s.groups)
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
     blocks = blocks_together(target, filters)
     panels = -(-filters // (blocks * BLOCK))
     share = even_parts(panels, MOST_FILTERS // (blocks * BLOCK))
-    chunk = even_parts(channels, CHUNK_TAPS // taps)
+    chunk = chunk_of(channels, taps) if in_pairs else even_parts(channels, CHUNK_TAPS // taps)
     most = max(1, int(CACHE_PART * core_cache) // (4 * (share * blocks * BLOCK + chunk * taps)))
-    step = most_pixels(target, blocks)
+    step = most_rows(target, blocks) if in_pairs else most_pixels(target, blocks)
     wanted = -(-ITEMS_EACH * threads // (s.n * s.groups * -(-panels // share)))
     most = min(most, -(-s.p * s.q // wanted))
     if s.q <= most:
@@ -66,7 +68,7 @@ def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int) -> Cut:
     return Cut(s, blocks, 1, min(s.q, -(-columns // step) * step), chunk, panels, share)
 
 
-def layout(chosen: Cut) -> tuple[dict[str, int], list[int], tuple[int, ...]]:
+def layout(chosen: Cut, in_pairs: bool) -> tuple[dict[str, int], list[int], tuple[int, ...]]:
     """Of a thread's scratch: the fields that say it; where each tap begins in the rows of a channel; the phases."""
     s = chosen.shape
     (uh, uw), (dh, dw) = s.stride, s.dilation
@@ -85,6 +87,7 @@ def layout(chosen: Cut) -> tuple[dict[str, int], list[int], tuple[int, ...]]:
     a_at = 0 if taps == 1 else chosen.chunk * channel
     m_at = a_at + chosen.chunk * taps * pitch
     nowhere_at = m_at + chosen.share * chosen.blocks * block
+    pixels = odd_lines(4 * chosen.pixels + LINE)  # a number for each
     table = [
         phases.index(tap * dw % uw) * phase + r * dh // row_step * line + tap * dw // uw * 4
         for r in range(s.r)
@@ -93,22 +96,31 @@ def layout(chosen: Cut) -> tuple[dict[str, int], list[int], tuple[int, ...]]:
     fields = {
         "row_step": row_step, "reach": reach, "line_bytes": line, "phase_bytes": phase, "channel_bytes": channel,
         "pitch": pitch, "block_bytes": block, "a_at": a_at, "m_at": m_at, "nowhere_at": nowhere_at,
-        "scratch_bytes": nowhere_at + odd_lines(4 * chosen.pixels + LINE),
+        "pairs_at": nowhere_at + pixels, "inverses_at": nowhere_at + 2 * pixels,
+        "scratch_bytes": nowhere_at + (3 if in_pairs else 1) * pixels,
     }  # fmt: skip
     return fields, table, phases
 
 
-def packed(problem: Problem, device: Device, target: Target | None = None) -> Plan:
+def in_pairs(problem: Problem, device: Device, target: Target | None = None) -> Plan:
+    """A plan with products in pairs."""
+    return packed(problem, device, target, in_pairs=True)
+
+
+def packed(problem: Problem, device: Device, target: Target | None = None, in_pairs: bool = False) -> Plan:
     """A plan for float32 on the CPU."""
     target = target or host()
-    chosen = cut_up(problem.shape, target, device.core_cache_bytes, device.threads)
+    chosen = cut_up(problem.shape, target, device.core_cache_bytes, device.threads, in_pairs)
     s, xp = chosen.shape, device.xp
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
-    buffers, offsets, phases = layout(chosen)
+    buffers, offsets, phases = layout(chosen, in_pairs)
     scratch = device.empty((device.threads * buffers["scratch_bytes"] // 4,), "float32")
     table = xp.array(offsets, xp.int64)
     strips, parts = -(-s.p // chosen.rows), -(-s.q // chosen.columns)
-    shares, width = -(-chosen.panels // chosen.share), chosen.blocks * BLOCK
+    shares, width, depth = -(-chosen.panels // chosen.share), chosen.blocks * BLOCK, channels * taps
+    lines = depth + (pair_lines(channels, taps, chosen.chunk) + 1 if in_pairs else 0)  # of a panel
+    prepare = partial(packed_filters, xp, device, s, chosen.blocks, chosen.chunk)
+    note = f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time" + "; products in pairs" * in_pairs
     values = {
         "scratch": scratch, "table": table,
         "items": s.n * s.groups * strips * parts * shares, "groups": s.groups,
@@ -118,15 +130,17 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
         "image_bytes": 4 * s.c * s.h * s.w, "group_bytes": 4 * channels * s.h * s.w, "plane_bytes": 4 * s.h * s.w,
         "height": s.h, "width": s.w, "stride_rows": s.stride[0], "pad": s.pad[0], "pad_columns": s.pad[1],
         "channels": channels, "chunk": chosen.chunk, "taps": taps, "filters": filters,
-        "panel_bytes": 4 * channels * taps * width, "filter_bytes": 4 * taps * width,
+        "panel_bytes": 4 * lines * width, "filter_bytes": 4 * taps * width,
+        "chunk_pairs": chosen.chunk * taps // THREE * 4 * width,
         "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
         "past": past_caches(s, device),
     }  # fmt: skip
+    form = (phases, s.stride[1], chosen.blocks, in_pairs)
     return plan_of(
         device, FIELDS, values | buffers, PHASES,
-        lambda clocked: address_of(KERNEL, convolve, phases, s.stride[1], chosen.blocks, clocked, target=target),
-        partial(pack, xp, device, s, chosen.blocks),
-        f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time",
+        lambda clocked: address_of(KERNEL, convolve, *form, clocked, target=target),
+        prepare if in_pairs else partial(pack, xp, device, s, chosen.blocks),
+        note,
         2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,
     )  # fmt: skip
 

@@ -19,9 +19,11 @@ inverse before they join the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from convbench.algorithms.gemm.cut import Cut
 from convbench.vector.build import Program
-from convbench.vector.code import Code, Index, Pointer, Vector
+from convbench.vector.code import Code, Index, Pointer, Variable, Vector
 from convbench.vector.target import SPARE, Target
 from convbench.vector.weights import BLOCK, LINE, THREE
 
@@ -29,6 +31,30 @@ from convbench.vector.weights import BLOCK, LINE, THREE
 def most_rows(target: Target, panels: int) -> int:
     """Rows whose sums fit the registers beside two lines of B, two numbers of A and their sums: 12 with AVX-512."""
     return max(1, (target.sums + SPARE - 4) // (BLOCK // target.lanes * panels) - 2)
+
+
+def add_pairs(
+    code: Code, threes: Index, sums: list[list[Variable]], of_a: Callable[[Index, Index, int, int], Vector],
+    of_b: Callable[[Index, Index, int], list[Vector]], pairs: Callable[[Index], None],
+) -> None:  # fmt: skip
+    """sums [row][vector] += A B over so many times three blocks of 16 numbers of the depth.
+
+    of_a(three, i, part, row): a number of A in all lanes, at place i of one of three blocks, of which the first two
+    make pairs; of_b(three, i, part): the vectors of B there; pairs(three): to be called once for each three.
+    """
+    for three in code.range(threes):
+        pairs(three)
+        for i in code.range(BLOCK):
+            first, second = of_b(three, i, 0), of_b(three, i, 1)
+            for r, row in enumerate(sums):
+                a0, a1 = of_a(three, i, 0, r), of_a(three, i, 1, r)
+                for total, b0, b1 in zip(row, first, second, strict=True):
+                    total.add((a0 + b1) * (a1 + b0))
+            third = of_b(three, i, 2)
+            for r, row in enumerate(sums):
+                number = of_a(three, i, 2, r)
+                for total, weight in zip(row, third, strict=True):
+                    total.add(number * weight)
 
 
 def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> None:
@@ -41,36 +67,29 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
     form, behind = cut.weights, 4 * cut.depth
     vectors = [(panel, j) for panel in range(panels) for j in range(BLOCK // code.lanes)]
     sums = [[code.variable(0.0) for _ in vectors] for _ in range(rows)]
-    of_b = [code.variable(0.0) for _ in vectors]
+    pairs_of_b = [code.variable(0.0) for _ in vectors]
     three_bytes = form.before(THREE) - form.head
 
-    def load(k: Index, line: Pointer) -> list[Vector]:
+    def pairs(three: Index) -> None:
+        for total, (panel, j) in zip(pairs_of_b, vectors, strict=True):
+            total.add((b + (three * three_bytes + beside_b * panel + j * code.bytes)).load())
+
+    def of_a(three: Index, i: Index, part: int, r: int) -> Vector:
+        return (a + three * (3 * LINE) + i * 4 + (part * LINE + r * cut.pitch)).broadcast()
+
+    def of_b(three: Index, i: Index, part: int) -> list[Vector]:
         for panel in range(panels):
-            (ahead + (beside_b * panel + k * step)).prefetch()
+            (ahead + (beside_b * panel + (three * THREE + i * 3 + part) * step)).prefetch()
+        line = b + (three * three_bytes + LINE + i * (3 * form.line) + part * form.line)
         return [form.load(code, line + beside_b * panel, j) for panel, j in vectors]
 
-    for three in code.range(depth // THREE):
-        first = b + three * three_bytes
-        for total, (panel, j) in zip(of_b, vectors, strict=True):
-            total.add((first + (beside_b * panel + j * code.bytes)).load())
-        for i in code.range(BLOCK):
-            k, line, numbers = three * THREE + i * 3, first + LINE + i * (3 * form.line), a + three * (3 * LINE) + i * 4
-            b0, b1 = load(k, line), load(k + 1, line + form.line)
-            for r in range(rows):
-                a0, a1 = ((numbers + (r * cut.pitch + part * LINE)).broadcast() for part in range(2))
-                for total, one, other in zip(sums[r], b0, b1, strict=True):
-                    total.add((a0 + other) * (a1 + one))
-            b2 = load(k + 2, line + 2 * form.line)
-            for r in range(rows):
-                number = (numbers + (r * cut.pitch + 2 * LINE)).broadcast()
-                for total, weight in zip(sums[r], b2, strict=True):
-                    total.add(number * weight)
+    add_pairs(code, depth // THREE, sums, of_a, of_b, pairs)
     for r in range(rows):
-        of_a, inverse = ((a + (behind + r * cut.pitch + 4 * i)).broadcast() for i in range(2))
-        for products, pairs, (panel, j) in zip(sums[r], of_b, vectors, strict=True):
+        pairs_of_a, inverse = ((a + (behind + r * cut.pitch + 4 * i)).broadcast() for i in range(2))
+        for products, other, (panel, j) in zip(sums[r], pairs_of_b, vectors, strict=True):
             place = c + (beside_c * panel + (r * LINE + j * code.bytes))
             factor = form.scaled(code, inverse, scales + beside_b * panel, j)
-            place.store((products.get() + (pairs.get() + of_a)) * factor + place.load())
+            place.store((products.get() + (other.get() + pairs_of_a)) * factor + place.load())
 
 
 def pack(code: Code, cut: Cut, source: Pointer, into: Pointer, length: Index) -> None:

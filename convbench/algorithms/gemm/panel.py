@@ -15,6 +15,7 @@ from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.gemm.im2col import THREADS, fully_connected, geometry, is_unstretched, loaded, unstretched
 from convbench.algorithms.gemm.split import by_cublas
 from convbench.algorithms.phased import phases_of, runs
+from convbench.algorithms.unit import nothing_slides
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -102,10 +103,24 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     return Plan(runs(body), workspace=matrix.nbytes, note=note, flops=s.flops, phases=phases_of(body, device))
 
 
+def in_pairs(problem: Problem, device: Device) -> Plan:
+    """The same with products in pairs."""
+    from convbench.algorithms.gemm import packed
+
+    return packed.in_pairs(problem, device)
+
+
 ALGORITHMS = [
     Algorithm(
         "gemm.panel",
         on={"cpu": on_cpu, "cuda": on_cuda},
         summary="im2col in panels that stay in cache, multiplied one by one",
-    )
+    ),
+    Algorithm(
+        "gemm.panel.pairs",
+        on={"cpu": in_pairs},
+        refuses=nothing_slides,
+        precisions={"cpu": ("float32",)},
+        summary="gemm.panel with products in pairs: of three products two as one of sums, which adders make",
+    ),
 ]

@@ -1,0 +1,150 @@
+"""gemm.panel.pairs: what gemm.panel's kernel (kernel.py) does otherwise where its products are in pairs (paired.py).
+
+A [tap, pixel], some channels, times a power of two that brings its largest number to between 2 and 4; beside it the
+    inverse, and for each pixel  - sum over its pairs of a[k] a[16 + k]
+W [panel] [tap] [16 x blocks], each filter times a power of two; behind a panel what its pairs come to, chunk by
+    chunk, and the inverses
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any
+
+from convbench.algorithms.compiled import pack
+from convbench.algorithms.gemm.paired import add_pairs, most_rows
+from convbench.devices.base import Device
+from convbench.shapes import ConvShape
+from convbench.vector.build import Program
+from convbench.vector.code import Code, Index, Mask, Pointer, Vector
+from convbench.vector.weights import BLOCK, LINE, THREE, as_large_as_one
+
+CHUNK_THREES = 3  # of the depth that are summed before their sum joins the others
+
+
+def chunk_of(channels: int, taps: int) -> int:
+    """Channels a chunk: whole threes where they come to CHUNK_THREES at most, else as many as leave the least over."""
+    most = CHUNK_THREES * THREE
+    whole = THREE // gcd(THREE, taps)
+    if whole * taps <= most:
+        return min(channels, most // (whole * taps) * whole)
+    return min(channels, max(1, most // taps))
+
+
+def pair_lines(channels: int, taps: int, chunk: int) -> int:
+    """Lines of pairs' sums that a panel has: as many for each chunk as a whole one has."""
+    return -(-channels // chunk) * (chunk * taps // THREE)
+
+
+def packed_filters(xp: Any, device: Device, s: ConvShape, blocks: int, chunk: int, w: Any) -> Any:
+    """Filters [groups, panels, C R S + pair_lines + 1, 16 x blocks]."""
+    plain = pack(xp, device, s, blocks, w)
+    groups, panels, depth, width = plain.shape
+    taps = s.r * s.s
+    lines = pair_lines(s.c // s.groups, taps, chunk)
+    out = device.empty((groups, panels, depth + lines + 1, width), "float32")
+    numbers, scales = as_large_as_one(xp, plain)
+    out[:, :, :depth], out[:, :, -1:] = numbers, scales
+    each = chunk * taps // THREE
+    for line in range(lines):
+        first = line // max(1, each) * chunk * taps + line % max(1, each) * THREE
+        out[:, :, depth + line] = 0
+        if first + THREE <= min(depth, (line // each + 1) * chunk * taps):
+            one, other = (numbers[:, :, first + i * BLOCK : first + (i + 1) * BLOCK].astype(float) for i in range(2))
+            with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its filter comes to
+                out[:, :, depth + line] = -(one * other).sum(axis=2)
+    return out
+
+
+def scale(program: Program, code: Code) -> None:
+    """A in place: each pixel times a power of two; what its pairs come to, and the inverse.
+
+    Arguments: A, its bytes from tap to tap, taps, pixels, where to put the one, and the other.
+    """
+    a, pitch, depth, pixels, into, into_inverse = code.arguments
+    threes = depth // THREE
+    for j in code.range(0, pixels, code.lanes):
+        column, inside = a + j * 4, code.within(j, pixels)
+        largest, pairs = code.variable(0.0), code.variable(0.0)
+        for k in code.range(depth):
+            largest.set((column + k * pitch).load(inside).size().most(largest.get()))
+        power, inverse = largest.get().powers()
+
+        def scaled(k: Index, column: Pointer = column, inside: Mask = inside, power: Vector = power) -> Vector:
+            number = (column + k * pitch).load(inside) * power
+            (column + k * pitch).store(number, inside)
+            return number
+
+        for three in code.range(threes):
+            for i in code.range(BLOCK):
+                k = three * THREE + i
+                pairs.add(scaled(k) * scaled(k + BLOCK))
+                scaled(k + 2 * BLOCK)
+        for k in code.range(threes * THREE, depth):
+            scaled(k)
+        (into + j * 4).store(-pairs.get(), inside)
+        (into_inverse + j * 4).store(inverse, inside)
+
+
+def tile(program: Program, code: Code, pixels: int, blocks: int) -> None:
+    """C [block, pixel, 16] += A^T B.
+
+    Arguments: A at the first pixel, its bytes from tap to tap; B, its pairs' sums, its scales; C, its bytes from block
+    to block; taps; what the pixels' pairs come to, and the inverses.
+    """
+    a, pitch, b, lines_of_pairs, scales, into, block_bytes, depth, pairs_of_a, inverses = code.arguments
+    each, line = BLOCK // code.lanes, blocks * LINE
+    vectors = range(blocks * each)
+    sums = [[code.variable(0.0) for _ in vectors] for _ in range(pixels)]
+    pairs_of_b = [code.variable(0.0) for _ in vectors]
+
+    def pairs(three: Index) -> None:
+        for number, total in enumerate(pairs_of_b):
+            total.add((lines_of_pairs + (three * line + number * code.bytes)).load())
+
+    def weights(k: Index) -> list[Vector]:
+        return [(b + (k * line + number * code.bytes)).load() for number in vectors]
+
+    def of_b(three: Index, i: Index, part: int) -> list[Vector]:
+        return weights(three * THREE + i + part * BLOCK)
+
+    def of_a(three: Index, i: Index, part: int, r: int) -> Vector:
+        return (a + (three * THREE + i + part * BLOCK) * pitch + 4 * r).broadcast()
+
+    threes = depth // THREE
+    add_pairs(code, threes, sums, of_a, of_b, pairs)
+    for k in code.range(threes * THREE, depth):
+        factors = weights(k)
+        for r in range(pixels):
+            number = (a + k * pitch + 4 * r).broadcast()
+            for total, factor in zip(sums[r], factors, strict=True):
+                total.add(number * factor)
+    for r in range(pixels):
+        of_pixel, inverse = (pairs_of_a + 4 * r).broadcast(), (inverses + 4 * r).broadcast()
+        for number, (total, other) in enumerate(zip(sums[r], pairs_of_b, strict=True)):
+            factor = (scales + number * code.bytes).load() * inverse
+            place = into + block_bytes * (number // each) if number >= each else into
+            place = place + (r * LINE + number % each * code.bytes)
+            place.store((total.get() + (other.get() + of_pixel)) * factor + place.load())
+
+
+def columns(program: Program, code: Code, blocks: int) -> None:
+    """The same for any number of pixels, cut into equal parts.
+
+    Arguments: A, its bytes from tap to tap; B, its pairs' sums, its scales; C, its bytes from block to block; pixels;
+    taps; what the pixels' pairs come to, and the inverses.
+    """
+    a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses = code.arguments
+    most = most_rows(program.target, blocks)
+    parts = (pixels + (most - 1)) // most
+    least, longer = pixels // parts, pixels % parts  # `longer` parts have one pixel more
+    for part in code.range(parts):
+        first = part * least + code.least(part, longer)
+        count = least + code.choose(part < longer, 1, 0)
+        with code.cases(count, range(1, most + 1)) as cases:
+            for number in cases:
+                code.call(
+                    program.function("pippppiipp", tile, number, blocks),
+                    a + first * 4, pitch, b, pairs_of_b, scales, into + first * LINE, block_bytes, depth,
+                    pairs_of_a + first * 4, inverses + first * 4,
+                )  # fmt: skip
