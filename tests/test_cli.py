@@ -195,7 +195,7 @@ def test_verify() -> None:
     assert "3 random shapes of seed 1" in " ".join(done.out.split())
     assert "fc8" in done.out
     assert "3/3" in done.out
-    assert re.search(r"^\d+ ok(, \d+ skipped)?, 22 unsupported(, \d+ skipped)?$", done.out.strip().splitlines()[-1])
+    assert re.search(r"^\d+ ok(, \d+ skipped)?, 23 unsupported(, \d+ skipped)?$", done.out.strip().splitlines()[-1])
 
 
 def test_verify_without_random_shapes() -> None:

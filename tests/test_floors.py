@@ -41,6 +41,7 @@ ALLOWED = {
     "vector/code.py": {"llvmlite"},
     "vector/launch.py": {"numba", "llvmlite"},
     "vector/numbers.py": {"llvmlite"},
+    "vector/scaling.py": {"llvmlite"},
     "vector/team.py": {"llvmlite"},
     "cli.py": {"typer"},
     "options.py": {"typer"},

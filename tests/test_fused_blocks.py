@@ -12,7 +12,7 @@ from fused_plans import CACHES, Poisoned, answer, error_of, plan_of, toom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convbench.algorithms.fused import plan
+from convbench.algorithms.fused import passing, plan
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import axes
@@ -40,7 +40,7 @@ def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None
         for side, bars, far in ((1, False, False), (2, False, True), (2, True, False), (2, True, True)):
             monkeypatch.setattr(Target, "panels", side)
             monkeypatch.setattr(Target, "bars_passers", bars)
-            monkeypatch.setattr(plan, "are_far_apart", lambda threads, far=far: far)
+            monkeypatch.setattr(passing, "are_far_apart", lambda threads, far=far: far)
             x, w = problem.operands(2)
             found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3)), problem, x, w))
         assert all(np.array_equal(found[0], other) for other in found[1:])
@@ -52,7 +52,7 @@ def test_threads_that_move_while_a_plan_is_used(monkeypatch: pytest.MonkeyPatch)
     """Where they are decides in each call whether V goes past the caches; the note says so, the bits stay."""
     problem = Problem(parse_shape("n1c36h14w13k70r3s3p1g2"))
     far = [False]
-    monkeypatch.setattr(plan, "are_far_apart", lambda threads: far[0])
+    monkeypatch.setattr(passing, "are_far_apart", lambda threads: far[0])
     monkeypatch.setattr(Target, "bars_passers", True)
     called: list[int] = []
 
@@ -65,9 +65,9 @@ def test_threads_that_move_while_a_plan_is_used(monkeypatch: pytest.MonkeyPatch)
 
         return run
 
-    monkeypatch.setattr(plan, "runner", noted)
+    monkeypatch.setattr(passing, "runner", noted)
     made = plan_of(problem, Poisoned(2, (1 << 15, 1 << 17)), toom, (4, 3))
-    assert plan.PAST_IF_FAR in made.note
+    assert passing.PAST_IF_FAR in made.note
     x, w = problem.operands(2)
     found = []
     for far[0] in (False, True, False):

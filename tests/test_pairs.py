@@ -20,6 +20,7 @@ from convbench.layers import load
 from convbench.measure.case import open_case, operands
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
+from convbench.vector import scaling
 from convbench.vector.build import Program
 from convbench.vector.code import Code
 from convbench.vector.target import Target, host
@@ -126,7 +127,7 @@ def powers(program: Program, code: Code) -> None:
     source, into, count = code.arguments
     for i in code.range(count):
         numbers = (source + i * code.bytes).load()
-        for part, vector in enumerate((*numbers.powers(), numbers.size().most_of_all())):
+        for part, vector in enumerate((*scaling.powers(numbers), scaling.most_of_all(scaling.size(numbers)))):
             (into + i * (3 * code.bytes) + part * code.bytes).store(vector)
 
 

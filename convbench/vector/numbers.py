@@ -140,46 +140,6 @@ class Vector:
         mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return Vector(self.code, self.code.builder.shuffle_vector(self.value, other.value, mask))
 
-    def size(self) -> Vector:
-        """Its numbers without their signs."""
-        builder, kind = self.code.builder, ir.VectorType(INT32, self.code.lanes)
-        mask = ir.Constant(kind, [0x7FFFFFFF] * self.code.lanes)
-        bits = builder.and_(builder.bitcast(self.value, kind), mask)
-        return Vector(self.code, builder.bitcast(bits, self.code.kind))
-
-    def most(self, other: Vector) -> Vector:
-        """The larger of two, lane by lane; of a number and a NaN, other."""
-        builder = self.code.builder
-        larger = builder.fcmp_ordered(">", self.value, other.value)
-        return Vector(self.code, builder.select(larger, self.value, other.value))
-
-    def most_of_all(self) -> Vector:
-        """The largest of the lanes, in all lanes."""
-        total, step = self, self.code.lanes // 2
-        while step:
-            total = total.most(total.pick(total, [lane ^ step for lane in range(self.code.lanes)]))
-            step //= 2
-        return total
-
-    def powers(self) -> tuple[Vector, Vector]:
-        """Powers of two that bring numbers above 0 to between 2 and 4, and their inverses; 0 is the inverse of 0's.
-
-        Numbers below 2^-125 are brought to below 2.
-        """
-        builder, kind = self.code.builder, ir.VectorType(INT32, self.code.lanes)
-
-        def same(number: int) -> ir.Constant:
-            return ir.Constant(kind, [number] * self.code.lanes)
-
-        exponent = builder.lshr(builder.bitcast(self.value, kind), same(23))
-        for comparison, limit in (("<", 2), (">", 254)):
-            exponent = builder.select(builder.icmp_signed(comparison, exponent, same(limit)), same(limit), exponent)
-        up, down = builder.sub(same(255), exponent), builder.sub(exponent, same(1))
-        power, inverse = (builder.bitcast(builder.shl(bits, same(23)), self.code.kind) for bits in (up, down))
-        zero = self.code.constant(0)
-        inverse = builder.select(builder.fcmp_ordered("==", self.value, zero), zero, inverse)
-        return Vector(self.code, power), Vector(self.code, inverse)
-
     def sum(self) -> Vector:
         """The sum of the lanes, in all lanes."""
         total, step = self, self.code.lanes // 2

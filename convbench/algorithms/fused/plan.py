@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from math import prod
 from typing import Any
 
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.engine import convolve
-from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, is_read_first, longest_run, past_caches
+from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
+from convbench.algorithms.fused.passing import KEPT, Kernels, passage
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
 from convbench.devices.base import Device
 from convbench.problem import Problem
-from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
-from convbench.vector.distance import are_far_apart
-from convbench.vector.product import ALL, Asks, Kept, panel_address
+from convbench.vector.product import ALL, Kept, panel_address
 from convbench.vector.room import Rooms
 from convbench.vector.target import host
-from convbench.vector.team import KERNEL, Arguments, runner, tickets
+from convbench.vector.team import KERNEL, Arguments, tickets
 from convbench.vector.weights import BLOCK, FLOAT32, LINE, Weights
 
 
@@ -148,27 +145,21 @@ def fused(
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    v_bytes = shared_bytes + device.threads * own_bytes
-    asks, passing = passage(s, device, blocks.private, work.filter_bytes, v_bytes)
-    held = {"rooms": rooms.addresses, "counters": counters}
-    arguments = Arguments(
-        xp, FIELDS, values | held | {"product": panel_address(side, asks, weights, ways_at_infinity(rows, columns))}
-    )
+    asks, passing = passage(s, device, blocks.private, work.filter_bytes, shared_bytes + device.threads * own_bytes)
+    product = panel_address(side, asks, weights, ways_at_infinity(rows, columns))
+    held = {"rooms": rooms.addresses, "counters": counters, "product": product}
+    arguments = Arguments(xp, FIELDS, values | held)
 
-    @cache
-    def kernel(streams: bool, clocked: bool) -> Any:
-        address = address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
-        return runner(address, device.threads)
+    def kernels(clocked: bool) -> Kernels:
+        form = (tile, side, weights, lanes, blocks.private)
+        return Kernels(passing, device.threads, lambda streams: address_of(KERNEL, convolve, *form, streams, clocked))
 
-    for streams in PASSING[passing]:
-        kernel(streams, False)  # compiled now, not when threads move
+    usual = kernels(clocked=False)
 
     def prepare(w: Any) -> Any:
         return transform_filters(device, w, problem, tile, rows, columns, weights)
 
-    def run(x: Any, u: Any, y: Any, clocked: bool = False) -> None:
-        ways = PASSING[passing]
-        call = kernel(ways[0] if len(ways) == 1 else are_far_apart(device.threads), clocked)
+    def run(x: Any, u: Any, y: Any, call: Kernels = usual) -> None:
         arguments.point("x", x)
         arguments.point("u", u)
         rooms.settle()
@@ -184,38 +175,15 @@ def fused(
     def phases(x: Any, u: Any, y: Any) -> Mapping[str, float]:
         clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
         arguments.point("clocks", clocks)
-        for streams in PASSING[passing]:
-            kernel(streams, True)
+        clocked = kernels(clocked=True)
         begin = device.now()
-        run(x, u, y, clocked=True)
+        run(x, u, y, clocked)
         return shares(clocks, PHASES, device.now() - begin)
 
     flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values)
     workspace = rooms.nbytes + sum(array.nbytes for array in (counters, unit_y, *tables))
     words = [note] + [passing] * (passing != KEPT) + [f"filters in {weights.bits} bits"] * weights.is_scaled
     return Plan(run, prepare, workspace, "; ".join(words), flops, phases)
-
-
-# Where V goes, and whether that is past the caches: where both can be, the distance of threads decides in each call.
-KEPT, PAST, PAST_IF_FAR = "", "V past the caches", "V past the caches while threads share none"
-PASSING = {KEPT: (False,), PAST: (True,), PAST_IF_FAR: (False, True)}
-
-
-def passage(s: ConvShape, device: Device, private: bool, u_bytes: int, v_bytes: int) -> tuple[Asks, str]:
-    """How U comes through the caches, and where V goes.
-
-    Filters that fill the caches while they pass would drive V out: they are kept out where the CPU can do that. Else
-    V goes past the caches (where a vector is a whole line), and so it does where threads do not share one: for a line
-    that another core has read must be taken back from it before it is written. Lines of y that must come from
-    memory first are asked for while the products are made (product.Written).
-    """
-    bars = host().bars_passers
-    once = bars and u_bytes + v_bytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
-    may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
-    asks = Asks(for_a=not private, once=once, for_result=is_read_first(s, device))
-    if not may_stream or (bars and device.threads == 1):
-        return asks, KEPT
-    return asks, PAST_IF_FAR if bars else PAST
 
 
 def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str, int]) -> int:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from convbench.algorithms.gemm.cut import Cut
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Variable, Vector
+from convbench.vector.scaling import most, most_of_all, powers, size
 from convbench.vector.target import SPARE, Target
 from convbench.vector.weights import BLOCK, LINE, THREE
 
@@ -96,8 +97,8 @@ def pack(code: Code, cut: Cut, source: Pointer, into: Pointer, length: Index) ->
     """One row's numbers, so many of them, filled up to a multiple of THREE with zeros."""
     largest, pairs = code.variable(0.0), code.variable(0.0)
     for k in code.range(0, length, code.lanes):
-        largest.set((source + k * 4).load(code.within(k, length)).size().most(largest.get()))
-    power, inverse = largest.get().most_of_all().powers()
+        largest.set(most(size((source + k * 4).load(code.within(k, length))), largest.get()))
+    power, inverse = powers(most_of_all(largest.get()))
     for k in code.range(0, length, THREE):
         for lane in range(0, BLOCK, code.lanes):
             parts = []

@@ -17,6 +17,7 @@ from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
+from convbench.vector.scaling import most, powers, size
 from convbench.vector.weights import BLOCK, LINE, THREE, as_large_as_one
 
 CHUNK_THREES = 3  # of the depth that are summed before their sum joins the others
@@ -24,11 +25,11 @@ CHUNK_THREES = 3  # of the depth that are summed before their sum joins the othe
 
 def chunk_of(channels: int, taps: int) -> int:
     """Channels a chunk: whole threes where they come to CHUNK_THREES at most, else as many as leave the least over."""
-    most = CHUNK_THREES * THREE
+    limit = CHUNK_THREES * THREE
     whole = THREE // gcd(THREE, taps)
-    if whole * taps <= most:
-        return min(channels, most // (whole * taps) * whole)
-    return min(channels, max(1, most // taps))
+    if whole * taps <= limit:
+        return min(channels, limit // (whole * taps) * whole)
+    return min(channels, max(1, limit // taps))
 
 
 def pair_lines(channels: int, taps: int, chunk: int) -> int:
@@ -67,8 +68,8 @@ def scale(program: Program, code: Code) -> None:
         column, inside = a + j * 4, code.within(j, pixels)
         largest, pairs = code.variable(0.0), code.variable(0.0)
         for k in code.range(depth):
-            largest.set((column + k * pitch).load(inside).size().most(largest.get()))
-        power, inverse = largest.get().powers()
+            largest.set(most(size((column + k * pitch).load(inside)), largest.get()))
+        power, inverse = powers(largest.get())
 
         def scaled(k: Index, column: Pointer = column, inside: Mask = inside, power: Vector = power) -> Vector:
             number = (column + k * pitch).load(inside) * power
@@ -135,13 +136,13 @@ def columns(program: Program, code: Code, blocks: int) -> None:
     taps; what the pixels' pairs come to, and the inverses.
     """
     a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses = code.arguments
-    most = most_rows(program.target, blocks)
-    parts = (pixels + (most - 1)) // most
+    rows = most_rows(program.target, blocks)
+    parts = (pixels + (rows - 1)) // rows
     least, longer = pixels // parts, pixels % parts  # `longer` parts have one pixel more
     for part in code.range(parts):
         first = part * least + code.least(part, longer)
         count = least + code.choose(part < longer, 1, 0)
-        with code.cases(count, range(1, most + 1)) as cases:
+        with code.cases(count, range(1, rows + 1)) as cases:
             for number in cases:
                 code.call(
                     program.function("pippppiipp", tile, number, blocks),

@@ -1,0 +1,53 @@
+"""How large numbers are, and the powers of two that bring them to a size: what vector code needs of their bits."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from convbench.vector.code import Vector
+from convbench.vector.numbers import INT32
+
+EXPONENT = 23  # the bit of float32 at which the exponent begins; it is 127 for 1
+SIZE = 0x7FFFFFFF  # all bits but the sign
+
+
+def size(numbers: Vector) -> Vector:
+    """Without their signs."""
+    builder, kind = numbers.code.builder, ir.VectorType(INT32, numbers.code.lanes)
+    bits = builder.and_(builder.bitcast(numbers.value, kind), ir.Constant(kind, [SIZE] * numbers.code.lanes))
+    return Vector(numbers.code, builder.bitcast(bits, numbers.code.kind))
+
+
+def most(a: Vector, b: Vector) -> Vector:
+    """The larger of two, lane by lane; b where one is NaN."""
+    builder = a.code.builder
+    return Vector(a.code, builder.select(builder.fcmp_ordered(">", a.value, b.value), a.value, b.value))
+
+
+def most_of_all(numbers: Vector) -> Vector:
+    """The largest of the lanes, in all lanes."""
+    step = numbers.code.lanes // 2
+    while step:
+        numbers = most(numbers, numbers.pick(numbers, [lane ^ step for lane in range(numbers.code.lanes)]))
+        step //= 2
+    return numbers
+
+
+def powers(numbers: Vector) -> tuple[Vector, Vector]:
+    """Powers of two that bring numbers above 0 to between 2 and 4, and their inverses; 0 is the inverse of 0's.
+
+    Numbers below 2^-125 are brought to below 2.
+    """
+    code, builder, kind = numbers.code, numbers.code.builder, ir.VectorType(INT32, numbers.code.lanes)
+
+    def same(number: int) -> ir.Constant:
+        return ir.Constant(kind, [number] * code.lanes)
+
+    exponent = builder.lshr(builder.bitcast(numbers.value, kind), same(EXPONENT))
+    for comparison, limit in (("<", 2), (">", 254)):
+        exponent = builder.select(builder.icmp_signed(comparison, exponent, same(limit)), same(limit), exponent)
+    up, down = builder.sub(same(255), exponent), builder.sub(exponent, same(1))
+    power, inverse = (builder.bitcast(builder.shl(bits, same(EXPONENT)), code.kind) for bits in (up, down))
+    zero = code.constant(0)
+    inverse = builder.select(builder.fcmp_ordered("==", numbers.value, zero), zero, inverse)
+    return Vector(code, power), Vector(code, inverse)
