@@ -1,7 +1,7 @@
 """gemm.panel.pairs: what gemm.panel's kernel (kernel.py) does otherwise where its products are in pairs (paired.py).
 
-A [tap, pixel], some channels, times a power of two that brings its largest number to between 2 and 4; beside it the
-    inverse, and for each pixel  - sum over its pairs of a[k] a[16 + k]
+A [tap, pixel], some channels, each pixel times a power of two that brings its largest number to between 2 and 4; beside
+    it for each pixel  - sum over its pairs of a[k] a[16 + k], and the inverse
 W [panel] [tap] [16 x blocks], each filter times a power of two; behind a panel what its pairs come to, chunk by
     chunk, and the inverses
 """
