@@ -121,6 +121,19 @@ class Code(Writer):
         builder.unreachable()
         builder.position_at_end(after)
 
+    def equal_parts(self, count: Index, most: int) -> Iterator[tuple[Index, Index, int]]:
+        """At least one, in the fewest parts of at most `most`, whose lengths differ by one at most.
+
+        Each part's number, its first, and its length: the body is written for each length, to be used in a `for`.
+        """
+        parts = (count + (most - 1)) // most
+        least, longer = count // parts, count % parts  # `longer` parts have one more
+        for part in self.range(parts):
+            first = part * least + self.least(part, longer)
+            with self.cases(least + self.choose(part < longer, 1, 0), range(1, most + 1)) as lengths:
+                for length in lengths:
+                    yield part, first, length
+
     def choose(self, condition: Any, a: Number, b: Number) -> Index:
         """a where the condition holds, else b."""
         return Index(self, self.builder.select(condition, self.integer(a), self.integer(b)))

@@ -132,19 +132,12 @@ def columns(program: Program, code: Code, blocks: int) -> None:
     Arguments: A, its bytes from row to row, B [depth, 16], C, its bytes from block to block, pixels, depth.
     """
     a, pitch, b, into, block_bytes, pixels, depth = code.arguments
-    most = most_pixels(program.target, blocks)
-    parts = (pixels + (most - 1)) // most
-    least, longer = pixels // parts, pixels % parts  # `longer` parts have one pixel more
-    for part in code.range(parts):
-        first = part * least + code.least(part, longer)
-        count = least + code.choose(part < longer, 1, 0)
-        with code.cases(count, range(1, most + 1)) as cases:
-            for number in cases:
-                one: Number = 1
-                code.call(
-                    tile_of(program, number, ((0, number),), (4, 4), blocks, by_rows=False),
-                    a + first * 4, pitch, 0, b, blocks * LINE, depth, one, into + first * LINE, block_bytes,
-                )  # fmt: skip
+    for _, first, number in code.equal_parts(pixels, most_pixels(program.target, blocks)):
+        one: Number = 1
+        code.call(
+            tile_of(program, number, ((0, number),), (4, 4), blocks, by_rows=False),
+            a + first * 4, pitch, 0, b, blocks * LINE, depth, one, into + first * LINE, block_bytes,
+        )  # fmt: skip
 
 
 def columns_of(program: Program, blocks: int = 1) -> Any:

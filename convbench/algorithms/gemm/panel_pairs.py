@@ -136,16 +136,9 @@ def columns(program: Program, code: Code, blocks: int) -> None:
     taps; what the pixels' pairs come to, and the inverses.
     """
     a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses = code.arguments
-    rows = most_rows(program.target, blocks)
-    parts = (pixels + (rows - 1)) // rows
-    least, longer = pixels // parts, pixels % parts  # `longer` parts have one pixel more
-    for part in code.range(parts):
-        first = part * least + code.least(part, longer)
-        count = least + code.choose(part < longer, 1, 0)
-        with code.cases(count, range(1, rows + 1)) as cases:
-            for number in cases:
-                code.call(
-                    program.function("pippppiipp", tile, number, blocks),
-                    a + first * 4, pitch, b, pairs_of_b, scales, into + first * LINE, block_bytes, depth,
-                    pairs_of_a + first * 4, inverses + first * 4,
-                )  # fmt: skip
+    for _, first, number in code.equal_parts(pixels, most_rows(program.target, blocks)):
+        code.call(
+            program.function("pippppiipp", tile, number, blocks),
+            a + first * 4, pitch, b, pairs_of_b, scales, into + first * LINE, block_bytes, depth,
+            pairs_of_a + first * 4, inverses + first * 4,
+        )  # fmt: skip

@@ -215,17 +215,12 @@ def parts_of_rows(
     side = program.target.panels
     most, line = most_rows_of(program.target, side, cut), cut.weights.line
     parts = (rows + (most - 1)) // most
-    least, longer = rows // parts, rows % parts
     step = (parts + (line - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for a line
-    for part in code.range(parts):
-        first = part * least + code.least(part, longer)
-        count = least + code.choose(part < longer, 1, 0)
-        with code.cases(count, range(1, most + 1)) as cases:
-            for number in cases:
-                code.call(
-                    micro_kernel(program, cut, number, side, 1, False), a + first * cut.pitch, b, scales, beside,
-                    c + first * LINE, rows * LINE, depth, ahead + part * step * depth, step,
-                )  # fmt: skip
+    for part, first, number in code.equal_parts(rows, most):
+        code.call(
+            micro_kernel(program, cut, number, side, 1, False), a + first * cut.pitch, b, scales, beside,
+            c + first * LINE, rows * LINE, depth, ahead + part * step * depth, step,
+        )  # fmt: skip
 
 
 def store(code: Code, f: Fields, sums: Pointer, images: Index, first_image: Index, group: Index, panel: Index) -> None:
