@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
 import pytest
 from hypothesis import given, settings

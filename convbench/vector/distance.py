@@ -17,7 +17,7 @@ from convbench.vector.team import APART, KERNEL, runner
 
 ROUNDS = 200  # of a call: some tens of microseconds, beside which waking threads is little
 CALLS = 8  # the fastest counts: in others a thread came late
-LOOK_AGAIN_S = 1.0  # beside which all calls, a twentieth to half of a millisecond, are nothing
+LOOK_AGAIN_S = 1.0  # of which all calls take less than a thousandth
 PATIENCE = 4096  # looks at the line until a thread takes it that the other is not there: some 10 microseconds
 FAR_S = 200e-9  # measured on Zen 5: 75 to 130 ns there and back within a shared cache, 350 to 400 between two
 

@@ -119,7 +119,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None, in_pa
     strips, parts = -(-s.p // chosen.rows), -(-s.q // chosen.columns)
     shares, width, depth = -(-chosen.panels // chosen.share), chosen.blocks * BLOCK, channels * taps
     lines = depth + (pair_lines(channels, taps, chosen.chunk) + 1 if in_pairs else 0)  # of a panel
-    prepare = partial(packed_filters, xp, device, s, chosen.blocks, chosen.chunk)
+    prepare = partial(packed_filters, chunk=chosen.chunk) if in_pairs else pack
     note = f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time" + "; products in pairs" * in_pairs
     values = {
         "scratch": scratch, "table": table,
@@ -139,7 +139,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None, in_pa
     return plan_of(
         device, FIELDS, values | buffers, PHASES,
         lambda clocked: address_of(KERNEL, convolve, *form, clocked, target=target),
-        prepare if in_pairs else partial(pack, xp, device, s, chosen.blocks),
+        partial(prepare, xp, device, s, chosen.blocks),
         note,
         2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,
     )  # fmt: skip

@@ -37,7 +37,7 @@ def pair_lines(channels: int, taps: int, chunk: int) -> int:
     return -(-channels // chunk) * (chunk * taps // THREE)
 
 
-def packed_filters(xp: Any, device: Device, s: ConvShape, blocks: int, chunk: int, w: Any) -> Any:
+def packed_filters(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any, chunk: int) -> Any:
     """Filters [groups, panels, C R S + pair_lines + 1, 16 x blocks]."""
     plain = pack(xp, device, s, blocks, w)
     groups, panels, depth, width = plain.shape
@@ -48,7 +48,7 @@ def packed_filters(xp: Any, device: Device, s: ConvShape, blocks: int, chunk: in
     out[:, :, :depth], out[:, :, -1:] = numbers, scales
     each = chunk * taps // THREE
     for line in range(lines):
-        first = line // max(1, each) * chunk * taps + line % max(1, each) * THREE
+        first = line // each * chunk * taps + line % each * THREE
         out[:, :, depth + line] = 0
         if first + THREE <= min(depth, (line // each + 1) * chunk * taps):
             one, other = (numbers[:, :, first + i * BLOCK : first + (i + 1) * BLOCK].astype(float) for i in range(2))
