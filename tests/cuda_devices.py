@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convbench.algorithms.gemm.implicit_tensor import rounded_to_tf32
+from convbench.algorithms.gemm.channels_last import rounded_to_tf32
 from convbench.devices import cufft
 from convbench.devices.base import Knob
 from convbench.devices.cuda_source import cuda_source

@@ -59,7 +59,7 @@ def test_sums_are_unknown_until_they_are_waited_for() -> None:
     [
         ("begin_products();", "", r"wgmma without begin_products\(\)"),
         ("publish_to_products();", "", "wgmma of copies that were not published"),
-        ("(sums, s[0], s[1], chunk)", "(sums, s[0] + 8, s[1], chunk)", "do not begin at a multiple of 1024 bytes"),
+        ("(sums, s[0], s[1], chunk)", "(sums, s[0] + 4, s[1], chunk)", "do not begin at a multiple of 128 bytes"),
         ("(sums, s[0], s[1], chunk)", "(sums, s[0], s[1] + 64, chunk)", "operands of wgmma outside shared memory"),
         (
             "wait_for_products<0>();",

@@ -12,7 +12,7 @@ from cuda_host.device import HostDevice
 from test_cuda_compile import check
 
 from convbench.algorithms.base import Unsupported
-from convbench.algorithms.gemm import implicit, implicit_tensor
+from convbench.algorithms.gemm import channels_last, implicit, implicit_tensor
 from convbench.algorithms.gemm.tiling import Tile, best_tiling
 from convbench.algorithms.gpu import MULTIPROCESSORS
 from convbench.problem import Problem
@@ -50,7 +50,7 @@ def test_a_tap_is_outside_where_it_shares_a_bit_with_its_pixel(word: str) -> Non
         assert all(outside & int(bits) for bits in uses[taps:, 0])
 
 
-def staged_copy(x: Any, problem: Problem, copy: implicit_tensor.Staged) -> Any:
+def staged_copy(x: Any, problem: Problem, copy: channels_last.Staged) -> Any:
     """What the kernel `layout` writes, by the definition of Staged."""
     s = problem.shape
     out = np.zeros((s.n, *copy.size, s.groups, copy.channels), x.dtype)
@@ -95,7 +95,7 @@ def test_phases_are_taken_where_they_save_depth() -> None:
 
 def test_filters_are_rounded_to_the_nearest_tf32() -> None:
     values = np.array([1, 1 + 2**-11, 1 + 2**-11 - 2**-23, -1 - 3 * 2**-11, 2**-12 + 2**-24, 0], np.float32)
-    rounded = implicit_tensor.rounded_to_tf32(np, values)
+    rounded = channels_last.rounded_to_tf32(np, values)
     assert rounded.tolist() == [1, 1 + 2**-10, 1, -1 - 2**-9, 2**-12, 0]
 
 
@@ -141,7 +141,8 @@ def test_tiles_fit_the_shared_memory(precision: str, capability: int) -> None:
 
 
 def only(tile: Tile, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans have no choice but this tile."""
+    """Plans have no choice but this tile, gathered tap by tap."""
+    monkeypatch.setattr(implicit_tensor, "sliding", lambda *facts: None)
     monkeypatch.setitem(implicit.TILES_BY_PRECISION, precision, (tile,))
     monkeypatch.setattr(implicit_tensor, "TILES", (tile,))
     monkeypatch.setattr(implicit_tensor, "WARPGROUP_TILES", (tile,))
@@ -207,9 +208,25 @@ def test_every_tile_of_warpgroups_is_right(tile: Tile, precision: str, monkeypat
         assert error_with(tile, word, precision, monkeypatch, edit=edit) > 0.1
 
 
+def test_wide_spans_are_turned_as_narrow_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem(parse_shape("n2c70h9w11k6r3s3p1"), "float16")
+    x, w = problem.operands(1)
+    expected = truth(x, w, problem.shape)
+    monkeypatch.setattr(channels_last, "MANY_BLOCKS", 1)
+    assert judge(on_host(problem, x, w), expected).error < 4e-4
+
+    def edit(source: str) -> str:
+        return source.replace("int place = first_place + at,", "int place = first_place + at % 32,")
+
+    assert judge(on_host(problem, x, w, edit=edit), expected).error > 0.1
+
+
 def test_hopper_multiplies_by_warpgroups_where_filters_slide() -> None:
     for word, capability, file in (
-        ("n128c256h13w13k384r3s3p1", 90, "implicit_warpgroup.cu"),
+        ("n128c256h13w13k384r3s3p1", 90, "implicit_sliding.cu"),
+        ("n128c3h227w227k96r11s11u4", 90, "implicit_sliding.cu"),
+        ("n128c256h13w13k384r1s1", 90, "implicit_warpgroup.cu"),
+        ("n128c256h13w13k384r3s3p1u2", 90, "implicit_warpgroup.cu"),
         ("n128c256h13w13k384r3s3p1", 80, "implicit_tensor.cu"),
         ("n128c256h13w13k384r3s3p1", 100, "implicit_tensor.cu"),
         ("n128c256h6w6k4096r6s6", 90, "implicit_tensor.cu"),
@@ -217,7 +234,7 @@ def test_hopper_multiplies_by_warpgroups_where_filters_slide() -> None:
         device: Any = Recorder(capability)
         implicit.on_cuda(Problem(parse_shape(word), "float16"), device)
         assert [module.file for module in device.modules] == [file]
-        assert device.modules[0].own_instructions == (file == "implicit_warpgroup.cu")
+        assert device.modules[0].own_instructions == (file != "implicit_tensor.cu")
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])

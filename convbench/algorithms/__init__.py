@@ -20,6 +20,7 @@ TABLE = (
     "gemm.panel",
     "gemm.implicit",
     "gemm.gemv",
+    "gemm.skinny",
     "gemm.strassen",
     "gemm.pairs",
     "gemm.split3",

@@ -13,8 +13,8 @@ namespace cuda_host {
 void begin_product(float* d, int columns, const void* a, const void* b, int chunk, bool half) {
   Fiber& fiber = *machine.current;
   const uintptr_t place = CUDA_HOST_HERE;
-  if (((uintptr_t)a | (uintptr_t)b) & 1023)
-    CUDA_HOST_FAIL("operands of wgmma that do not begin at a multiple of 1024 bytes at @%lx@ in " CUDA_HOST_THREAD, place,
+  if (((uintptr_t)a | (uintptr_t)b) & 127)
+    CUDA_HOST_FAIL("operands of wgmma that do not begin at a multiple of 128 bytes at @%lx@ in " CUDA_HOST_THREAD, place,
                    CUDA_HOST_THREAD_VALUES);
   if (!is_shared(a, 64 * 128) || !is_shared(b, columns * 128))
     CUDA_HOST_FAIL("operands of wgmma outside shared memory at @%lx@ in " CUDA_HOST_THREAD, place, CUDA_HOST_THREAD_VALUES);
@@ -35,14 +35,15 @@ void begin_product(float* d, int columns, const void* a, const void* b, int chun
   mine.products[fiber.products++] = {(const char*)a, (const char*)b, chunk, half, fiber.product_group};
 }
 
-// The numbers of two chunks of a row.
+// The numbers of two chunks of a row; which place they have in it follows from its address.
 struct Depth {
   float of[16];
   int count;
 
   Depth(const char* rows, int row, const WarpgroupProduct& product, uintptr_t place) : count(product.half ? 16 : 8) {
     for (int i = 0; i < 2; ++i) {
-      const char* from = rows + 128 * row + 16 * ((product.chunk + i) ^ row % 8);
+      const char* begin = rows + 128 * row;
+      const char* from = begin + 16 * ((product.chunk + i) ^ (uintptr_t)begin / 128 % 8);
       race_access(from, 16, READ, place);
       for (int e = 0; e < count / 2; ++e)
         if (product.half) {

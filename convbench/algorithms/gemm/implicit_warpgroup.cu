@@ -3,17 +3,11 @@
 // A block's pixels and filters come as staged.cuh says. Each warpgroup (128 threads) multiplies 64 filters by all TILE_P pixels,
 // where they lie in shared memory; its threads only say which. The products of a step are under way while the next one is
 // waited for, so copies are STAGES - 2 steps ahead: a buffer is filled again when the products two steps back are done.
-// At the end the sums go through shared memory, so that neighbouring threads write neighbouring pixels of one filter.
-constexpr int WARPGROUP = 128, THREADS = WARPGROUP * (TILE_K / 64);
-#include "../../devices/warpgroup.cuh"
+#include "warpgroup_sums.cuh"
 #include "staged.cuh"
 
-constexpr int PITCH = TILE_P + 8;  // floats from a filter's sums to the next one's: those of a warp's store fall in all banks
-constexpr int LANES = TILE_P % 128 ? 64 : 128;  // threads that write neighbouring pixels
-
-static_assert(TILE_K % 64 == 0 && STAGES > 2, "whole warpgroups; a buffer to fill, one to read, one to have been read");
-static_assert(TILE_P % LANES == 0 && THREADS % LANES == 0, "every thread writes equally much");
-static_assert(TILE_K * PITCH * 4 <= STAGES * STAGE * 16, "the sums fit where the operands were");
+static_assert(STAGES > 2, "a buffer to fill, one to read, one to have been read");
+static_assert(SUMS_BYTES <= STAGES * STAGE * 16, "the sums fit where the operands were");
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 product(const int4* __restrict__ staged, const int4* __restrict__ packed, const int* __restrict__ offsets,
@@ -48,25 +42,7 @@ product(const int4* __restrict__ staged, const int4* __restrict__ packed, const 
   wait_for_products<0>();
   __syncthreads();  // nobody multiplies any more
 
-  float* sums = reinterpret_cast<float*>(stages);  // [TILE_K][PITCH]
-  const int lane = threadIdx.x % 32, first_filter = threadIdx.x / 32 * 16 + lane / 4, first = lane % 4 * 2;
-#pragma unroll
-  for (int j = 0; j < TILE_P / 8; ++j)
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-      *reinterpret_cast<float2*>(&sums[(first_filter + 8 * i) * PITCH + j * 8 + first]) =
-          make_float2(total[4 * j + 2 * i], total[4 * j + 2 * i + 1]);
-  __syncthreads();  // all sums are there
-
-  if (SPLIT > 1) y += block.share * OUTPUTS;
-  for (int at = threadIdx.x % LANES; at < TILE_P; at += LANES) {
-    const long long pixel = block.first_pixel + at;
-    if (pixel >= PIXELS) break;
-    Output* target = y + (pixel / (P * Q) * K + block.group * FILTERS) * (P * Q) + pixel % (P * Q);
-#pragma unroll 4
-    for (int k = threadIdx.x / LANES; k < TILE_K; k += THREADS / LANES) {
-      const int filter = block.filter_tile * TILE_K + k;
-      if (filter < FILTERS) target[(long long)filter * (P * Q)] = converted<Output>(sums[k * PITCH + at]);
-    }
-  }
+  write_sums(total, reinterpret_cast<float*>(stages), block, y, [](long long pixel) {
+    return pixel < PIXELS ? pixel / (P * Q) * K * (P * Q) + pixel % (P * Q) : -1;
+  });
 }

@@ -7,12 +7,11 @@ Beyond that the layer takes what its products take, and cuBLAS multiplies: its c
 
 from __future__ import annotations
 
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan
-from convbench.algorithms.phased import Body, phases_of, runs
+from convbench.algorithms.gemm.shares import ceil, in_shares, sizes
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -21,6 +20,7 @@ from convbench.problem import Problem
 # cuBLAS at 1 and behind at 16. In float16 it has not been measured.
 STREAMED = {"float32": 16, "tf32": 8, "float16": 8}
 MULTIPLIED = {"float32": 32}  # likewise: split.cu is faster than cuBLAS at 16, and slower at 64
+FOLDER = Path(__file__).parent
 WARPS = 8  # of a block of gemv.cu
 NEAR = 128 << 10  # bytes of x that stay in the first-level cache of a multiprocessor, while all its blocks read them
 MANY_BLOCKS = 200  # more than there are multiprocessors; a block then has four rows a warp, not one or two
@@ -29,17 +29,6 @@ WANTED_BLOCKS = {"stream": 528, "product": 396}
 LEAST_STEPS = {"stream": 4, "product": 8}  # of a share, else its start and end weigh too much
 MOST_SHARES = 16  # each writes all outputs once more
 SLICE, TILE_FILTERS, TILE_IMAGES, PRODUCT_THREADS = 16, 128, 32, 128  # of split.cu
-ADDED = 256  # outputs a block of add_parts
-
-
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def _sizes(problem: Problem) -> tuple[int, int]:
-    """Depth and filters of a group."""
-    s = problem.shape
-    return s.c // s.groups * s.r * s.s, s.k // s.groups
 
 
 def shares(blocks: int, steps: int, kernel: str) -> int:
@@ -49,7 +38,7 @@ def shares(blocks: int, steps: int, kernel: str) -> int:
 
 def held(problem: Problem) -> int:
     """Weights that a thread of gemv.cu holds at a time: in 64 bytes where rows are aligned to 16 bytes, else 16."""
-    return 16 if _sizes(problem)[0] * problem.number.bytes % 16 else 64 // problem.number.bytes
+    return 16 if sizes(problem)[0] * problem.number.bytes % 16 else 64 // problem.number.bytes
 
 
 def stream_knobs(problem: Problem) -> dict[str, int]:
@@ -59,14 +48,14 @@ def stream_knobs(problem: Problem) -> dict[str, int]:
     added up afterwards. Where it does not, the warps have rows of their own and read the same part of x together.
     """
     n, groups = problem.shape.n, problem.shape.groups
-    depth, filters = _sizes(problem)
-    rows = next((rows for rows in (4, 2) if groups * _ceil(filters, rows) >= MANY_BLOCKS), 1)
-    steps = _ceil(depth, held(problem) // rows * 32)  # of one warp
+    depth, filters = sizes(problem)
+    rows = next((rows for rows in (4, 2) if groups * ceil(filters, rows) >= MANY_BLOCKS), 1)
+    steps = ceil(depth, held(problem) // rows * 32)  # of one warp
     depth_warps = 1
     while n * depth * problem.number.bytes <= NEAR and 2 * depth_warps <= min(WARPS, steps):
         depth_warps *= 2
-    row_warps = min(WARPS // depth_warps, _ceil(filters, rows))
-    blocks = groups * _ceil(filters, rows * row_warps)
+    row_warps = min(WARPS // depth_warps, ceil(filters, rows))
+    blocks = groups * ceil(filters, rows * row_warps)
     split = shares(blocks, steps // depth_warps, "stream")
     return {"ROWS": rows, "ROW_WARPS": row_warps, "DEPTH_WARPS": depth_warps, "SPLIT": split}
 
@@ -75,66 +64,38 @@ def streaming(problem: Problem, device: Device) -> Plan:
     """The plan around gemv.cu."""
     knobs = stream_knobs(problem)
     groups, filters = problem.shape.groups, problem.shape.k // problem.shape.groups
-    blocks = knobs["SPLIT"] * groups * _ceil(filters, knobs["ROWS"] * knobs["ROW_WARPS"])
+    blocks = knobs["SPLIT"] * groups * ceil(filters, knobs["ROWS"] * knobs["ROW_WARPS"])
     threads = 32 * knobs["ROW_WARPS"] * knobs["DEPTH_WARPS"]
     words = f"weights streamed, {knobs['ROWS']} rows a warp, {knobs['DEPTH_WARPS']} warps along the depth"
-    return _in_shares(problem, device, "gemv.cu", "stream", knobs, (blocks, threads), words, problem.shape.flops)
+    return in_shares(
+        problem, device, FOLDER / "gemv.cu", "stream", knobs, (blocks, threads), words, problem.shape.flops
+    )
 
 
 def product_knobs(problem: Problem) -> dict[str, int]:
     """The constants of split.cu beside the shape."""
-    depth, filters = _sizes(problem)
-    blocks = problem.shape.groups * _ceil(filters, TILE_FILTERS)
-    return {"SPLIT": shares(blocks, _ceil(depth, SLICE), "product")}
+    depth, filters = sizes(problem)
+    blocks = problem.shape.groups * ceil(filters, TILE_FILTERS)
+    return {"SPLIT": shares(blocks, ceil(depth, SLICE), "product")}
 
 
 def multiplying(problem: Problem, device: Device) -> Plan:
     """The plan around split.cu."""
     s, knobs = problem.shape, product_knobs(problem)
-    depth, filters = _sizes(problem)
-    tiles = s.groups * _ceil(filters, TILE_FILTERS)
-    steps = _ceil(_ceil(depth, SLICE), knobs["SPLIT"]) * knobs["SPLIT"]
+    depth, filters = sizes(problem)
+    tiles = s.groups * ceil(filters, TILE_FILTERS)
+    steps = ceil(ceil(depth, SLICE), knobs["SPLIT"]) * knobs["SPLIT"]
     flops = 2 * tiles * TILE_FILTERS * TILE_IMAGES * steps * SLICE
     words = f"product in tiles of {TILE_FILTERS} filters x {TILE_IMAGES} images"
-    return _in_shares(
-        problem, device, "split.cu", "product", knobs, (tiles * knobs["SPLIT"], PRODUCT_THREADS), words, flops
+    return in_shares(
+        problem, device, FOLDER / "split.cu", "product", knobs, (tiles * knobs["SPLIT"], PRODUCT_THREADS), words, flops
     )
-
-
-def _in_shares(
-    problem: Problem,
-    device: Device,
-    file: str,
-    name: str,
-    knobs: dict[str, int],
-    launch: tuple[int, int],
-    words: str,
-    flops: int,
-) -> Plan:
-    """A kernel of `launch` blocks and threads each, and add_parts where the depth is in shares."""
-    module = device.load(Path(__file__).with_name(file), problem, **knobs)
-    kernel, add_parts = module.get_function(name), module.get_function("add_parts")
-    split, outputs = knobs["SPLIT"], prod(problem.shape.y_shape)
-    (blocks, threads) = launch
-    if split == 1:
-        return Plan(lambda x, w, y: kernel((blocks,), (threads,), (x, w, y)), note=words, flops=flops)
-    parts = device.empty((split, outputs), "float32")
-
-    def body(x: Any, w: Any, y: Any) -> Any:
-        kernel((blocks,), (threads,), (x, w, parts))
-        yield name
-        add_parts((_ceil(outputs, ADDED),), (ADDED,), (parts, y))
-        yield "sum of shares"
-
-    work: Body = body
-    words += f", depth in {split} shares"
-    return Plan(runs(work), workspace=parts.nbytes, note=words, flops=flops, phases=phases_of(work, device))
 
 
 def by_cublas(problem: Problem, device: Device) -> Plan:
     """One product for each group, in one call, in any precision."""
     s = problem.shape
-    depth, filters = _sizes(problem)
+    depth, filters = sizes(problem)
 
     def run(x: Any, w: Any, y: Any) -> None:
         images = x.reshape(s.n, s.groups, depth).transpose(1, 0, 2)
