@@ -24,10 +24,10 @@ KERNEL = """(const int4* a, const int4* b, float* y) {
   copy_async_wait<0>();
   publish_to_products();
   __syncthreads();
-  begin_products();
+  begin_products(sums);
   for (int chunk = 0; chunk < 8; chunk += 2) begin_product<TYPE, 64>(sums, s[0], s[1], chunk);
   commit_products();
-  wait_for_products<0>();
+  wait_for_products<0>(sums);
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
   for (int j = 0; j < 32; ++j) y[(row + j / 2 % 2 * 8) * 64 + j / 4 * 8 + lane % 4 * 2 + j % 2] = sums[j];
 }"""
@@ -50,19 +50,19 @@ def test_a_product_by_its_definition(dtype: str, tolerance: float) -> None:
 
 
 def test_sums_are_unknown_until_they_are_waited_for() -> None:
-    y, _ = product(KERNEL.replace("wait_for_products<0>();", "wait_for_products<1>();"), "float16")
+    y, _ = product(KERNEL.replace("wait_for_products<0>(sums);", "wait_for_products<1>(sums);"), "float16")
     assert np.isnan(y).all()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("begin_products();", "", r"wgmma without begin_products\(\)"),
+        ("begin_products(sums);", "", r"wgmma without begin_products\(\)"),
         ("publish_to_products();", "", "wgmma of copies that were not published"),
         ("(sums, s[0], s[1], chunk)", "(sums, s[0] + 4, s[1], chunk)", "do not begin at a multiple of 128 bytes"),
         ("(sums, s[0], s[1], chunk)", "(sums, s[0], s[1] + 64, chunk)", "operands of wgmma outside shared memory"),
         (
-            "wait_for_products<0>();",
+            "wait_for_products<0>(sums);",
             "float more[32];\nbegin_product<TYPE, 64>(more, s[0], s[1], 0);",
             "into other sums",
         ),

@@ -25,9 +25,9 @@ ORDERS = {
     "barrier": r"__syncthreads\(\)",
     "barrier of a warp": r"__syncwarp\([^;)]*\)",
     "wait": r"copy_async_wait<[^;>]*>\(\)",
-    "wait for products": r"wait_for_products<[^;>]*>\(\)",
+    "wait for products": r"wait_for_products<[^;>]*>\(total\)",
     "publication": r"publish_to_products\(\)",
-    "begin of products": r"begin_products\(\)",
+    "begin of products": r"begin_products\(total\)",
 }
 LEAST_MUTANTS, LEAST_FILES = 20, 4
 PATIENCE_SECONDS = 5.0  # with a mutant that may never end

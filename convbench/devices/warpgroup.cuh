@@ -20,8 +20,20 @@ __device__ __forceinline__ void publish_to_products() {
 #endif
 }
 
+// The compiler does not see when products that are under way write their sums: so that it keeps its own reads and writes of
+// these registers, copies of them too, on this side of what stands before and behind.
+template <int SUMS>
+__device__ __forceinline__ void hold([[maybe_unused]] float (&sums)[SUMS]) {
+#if CONVBENCH_HOPPER
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+#endif
+}
+
 // Stands before a warpgroup's first product, and wherever its threads have touched the sums themselves.
-__device__ __forceinline__ void begin_products() {
+template <int SUMS>
+__device__ __forceinline__ void begin_products(float (&sums)[SUMS]) {
+  hold(sums);
 #ifndef __CUDA_ARCH__
   cuda_host::begin_products();
 #elif CONVBENCH_HOPPER
@@ -39,13 +51,14 @@ __device__ __forceinline__ void commit_products() {
 }
 
 // Waits until at most LEFT groups are under way: operands of the others may be overwritten. Sums may be read when none is.
-template <int LEFT>
-__device__ __forceinline__ void wait_for_products() {
+template <int LEFT, int SUMS>
+__device__ __forceinline__ void wait_for_products([[maybe_unused]] float (&sums)[SUMS]) {
 #ifndef __CUDA_ARCH__
   cuda_host::wait_for_products(LEFT);
 #elif CONVBENCH_HOPPER
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(LEFT) : "memory");
 #endif
+  if (LEFT == 0) hold(sums);
 }
 
 #if CONVBENCH_HOPPER

@@ -64,7 +64,7 @@ def roofline_chart(series: Sequence[Series]) -> Any | None:
         "with the layer's name: the best of each layer."
     )
     if any(algo.endswith(".split3") for algo in drawn):
-        facts += " The halves of split3 are multiplied on tensor cores, which can pass the first."
+        facts += " What split3 cuts numbers into is multiplied on tensor cores, which can pass the first."
     if absent:
         facts += f" {counted(absent, 'algorithm')} that do{'es' * (absent == 1)} not say what is executed: not drawn."
     fig, axes = style.figure("Roofline: executed GFLOP/s against FLOPs a byte", facts, [PANEL] * len(shown))

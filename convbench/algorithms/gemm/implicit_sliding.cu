@@ -77,7 +77,7 @@ product(const int4* __restrict__ staged, const int4* __restrict__ packed, Output
   }
 
   float total[TILE_P / 2] = {};
-  begin_products();
+  begin_products(total);
   for (int slab = 0, step = 0; slab < slabs; ++slab)
     for (int tap = 0; tap < taps; ++tap, ++step) {
       copy_async_wait<AHEAD - 1>();
@@ -93,9 +93,9 @@ product(const int4* __restrict__ staged, const int4* __restrict__ packed, Output
       if (WINDOWS > 1 && tap > 0 && tap <= PARTS && slab + 1 < slabs)
         copies.window(slab + 1, (tap - 1) * PART, min(tap * PART, WINDOW), windows);
       copy_async_commit();
-      wait_for_products<1>();
+      wait_for_products<1>(total);
     }
-  wait_for_products<0>();
+  wait_for_products<0>(total);
   __syncthreads();  // nobody multiplies any more
 
   write_sums(total, reinterpret_cast<float*>(windows), block, y, [](long long place) -> long long {

@@ -24,7 +24,7 @@ product(const int4* __restrict__ staged, const int4* __restrict__ packed, const 
 
   const int warpgroup = threadIdx.x / WARPGROUP;
   float total[TILE_P / 2] = {};
-  begin_products();
+  begin_products(total);
   for (int step = 0; step < STEPS; ++step) {
     copy_async_wait<STAGES - 3>();
     publish_to_products();
@@ -37,9 +37,9 @@ product(const int4* __restrict__ staged, const int4* __restrict__ packed, const 
     const int next = step + STAGES - 2;
     if (next < STEPS) copies.begin(next, stages + next % STAGES * STAGE);
     copy_async_commit();
-    wait_for_products<1>();
+    wait_for_products<1>(total);
   }
-  wait_for_products<0>();
+  wait_for_products<0>(total);
   __syncthreads();  // nobody multiplies any more
 
   write_sums(total, reinterpret_cast<float*>(stages), block, y, [](long long pixel) {

@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(256) layout(const T* __restrict__ x
       const int down = index / PHASES_W % PHASES_H, right = index % PHASES_W;
       const bool inside = place < PLACES && c < CHANNELS && unsigned(row + down) < unsigned(H) &&
                           unsigned(column + right) < unsigned(W);
-      values[i] = inside ? source[c * (H * W) + down * W + right] : T(0);
+      values[i] = inside ? source[(long long)c * (H * W) + down * W + right] : T(0);
     }
 #pragma unroll
     for (int i = 0; i < WARP_CHANNELS; ++i)
