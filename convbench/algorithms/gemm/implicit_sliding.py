@@ -40,7 +40,7 @@ STAGES = (3, 4, 6)  # buffers of filters
 REGISTERS, OTHER_REGISTERS, MOST_RESIDENT = 65536, 32, 4  # of a multiprocessor; of a thread beside its sums; blocks
 RESERVED = 1 << 10  # bytes of shared memory a block takes beside its own
 # Bytes that a multiprocessor gets in a cycle, if all want some. Cycles: until they come; of a block's beginning, beside
-# its first copies; that a sum waits until it is written; of a second launch. The tensor cores' part of their nominal rate.
+# its first copies; that a sum waits until it is written; of a second launch. Tensor cores' part of their nominal rate.
 LEVEL_2_BYTES, MEMORY_BYTES = 25, 16
 LATENCY, BEGIN, END, LAUNCH, RATE = 1500, 5000, 0.11, 4700, 0.86
 MANY_TURNS = 4  # from which on the last one's idle multiprocessors are not counted

@@ -17,7 +17,7 @@ from convbench.problem import Problem
 MOST_IMAGES = 32  # sums of all images lie in registers
 PIECE, PIECE_BYTES = 4, 16  # floats that a lane copies at a time
 WARPS, PARTS_K, LANES = 8, 2, 4  # of a block: warps, and sixteens of filters; of a warp along the depth
-# Bytes of shared memory for what is under way: two blocks find room on an H200, one on any GPU since sm_80. Steps at most.
+# Bytes of shared memory for what is under way: two blocks find room on an H200, one on any GPU since sm_80. Steps.
 ROOM, RESIDENT, MOST_STAGES = 98 << 10, 2, 8
 MOST_SHARES, LEAST_STEPS = 16, 4
 
