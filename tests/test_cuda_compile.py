@@ -173,16 +173,63 @@ extern "C" __global__ void all(float* y) {
 """
 
 
+# Sums that may be zeros as they were, or come from products: the compiler likes to add to either where they come from.
+ADDED = """#include "warpgroup.cuh"
+extern "C" __global__ void all(float* y, int steps) {
+  __shared__ __align__(1024) int4 s[1024];
+  float sums[32] = {}, more[32] = {};
+  begin_products(sums);
+  for (int step = 0; step < min(steps, 9); ++step) {
+    begin_product<float, 64>(sums, s, s + 512, 0);
+    commit_products();
+    wait_for_products<1>(sums);
+  }
+  wait_for_products<0>(sums);
+  for (int i = 0; i < 32; ++i) sums[i] += more[i];
+  __syncthreads();
+  for (int i = 0; i < 32; ++i) y[i] = sums[i];
+}
+"""
+
+
+def with_wrappers(text: str, folder: Path) -> str:
+    """The whole source of a kernel beside the wrappers of assembly."""
+    for name in ("ptx.cuh", "warpgroup.cuh"):
+        (folder / name).write_text((FOLDER.parent / "devices" / name).read_text())
+    (folder / "k.cu").write_text(text)
+    return cuda_source(folder / "k.cu", Problem(parse_shape(ODD[0])))
+
+
+def ptx_of(source: str) -> str:
+    from cuda.bindings import nvrtc
+
+    _, program = nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], [])
+    options = [b"--gpu-architecture=compute_90a", b"--std=c++17"]
+    assert nvrtc.nvrtcCompileProgram(program, len(options), options) == (nvrtc.nvrtcResult.NVRTC_SUCCESS,)
+    _, size = nvrtc.nvrtcGetPTXSize(program)
+    text = b" " * size
+    nvrtc.nvrtcGetPTX(program, text)
+    return text.decode()
+
+
+def additions(source: str) -> tuple[int, int]:
+    """Before and behind the last wait."""
+    before, _, after = ptx_of(source).rpartition("wgmma.wait_group")
+    return before.count("add.f32"), after.count("add.f32")
+
+
+def test_sums_are_not_touched_before_they_are_waited_for(tmp_path: Path) -> None:
+    source = with_wrappers(ADDED, tmp_path)
+    assert additions(source) == (0, 32)
+    assert additions(source.replace("hold(sums);", ";")) == (32, 0), "what hold is good for"
+
+
 @pytest.mark.parametrize(
     ("text", "arch", "own_instructions"),
     [*((WRAPPERS, arch, False) for arch in SHARED_MEMORY), (WRAPPERS, 90, True), (OF_WARPGROUPS, 90, True)],
 )
 def test_the_wrappers_of_assembly_compile(text: str, arch: int, own_instructions: bool, tmp_path: Path) -> None:
-    for name in ("ptx.cuh", "warpgroup.cuh"):
-        (tmp_path / name).write_text((FOLDER.parent / "devices" / name).read_text())
-    (tmp_path / "k.cu").write_text(text)
-    source = cuda_source(tmp_path / "k.cu", Problem(parse_shape(ODD[0])))
-    assert "spill" in compile_log(source, arch, own_instructions)
+    assert "spill" in compile_log(with_wrappers(text, tmp_path), arch, own_instructions)
 
 
 def test_wide_indices_compile() -> None:

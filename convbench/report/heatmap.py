@@ -47,12 +47,14 @@ def heat_chart(series: Sequence[Series]) -> Any:
     used = {row.status for s in series for row in s.rows}
     words = [f"{mark}: {status}" for status, mark in short.items() if status in used and mark != status]
     facts += f" {', '.join(words)}." if words else ""
-    heights = [ROW * (len(names) + versus) + 0.75] * (len(shown) // columns)
+    # Panels side by side share their lines; one that stands alone has those it has something for.
+    lines = [names if columns > 1 else algorithms([one]) for one, _ in shown]
+    heights = [ROW * (len(of_panel) + versus) + 0.75 for of_panel in lines[::columns]]
     fig, axes = style.figure("Times slower than the layer's best", facts, heights, columns)
-    for place, (ax, (one, layers)) in enumerate(zip(axes.flat, shown, strict=True)):
-        _table(ax, one, layers, names, pixels, short)
+    for place, (ax, (one, layers), of_panel) in enumerate(zip(axes.flat, shown, lines, strict=True)):
+        _table(ax, one, layers, of_panel, pixels, short)
         if versus:
-            _versus_line(ax, one, layers, len(names))
+            _versus_line(ax, one, layers, len(of_panel))
         ax.set_xlim(-0.5, cells - 0.5)
         ax.set_title(style.elided(one.label, 100 // columns) if layers[0] == one.layers[0] else "", pad=8)
         if place % columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from convbench.problem import PRECISIONS
 from convbench.report.series import LIBRARY, Series, common, counted, families, gather, time_of
@@ -151,16 +152,24 @@ def comparison(rows: Sequence[Row], stack: Sequence[StackRow]) -> str:
 
 
 def gpu_comparison(rows: Sequence[Row]) -> str:
-    """On a GPU as Markdown: a column for each precision and batch, a line for each layer, and their mean."""
+    """On a GPU as Markdown: for each precision a table of layers and batches, their means, and where it comes from."""
     series = sorted(gather({"": rows}), key=lambda one: (list(PRECISIONS).index(one.first.precision), -one.first.batch))
-    found = [lines(one, PRECISIONS[one.first.precision].tolerance) for one in series]
     layers = list(dict.fromkeys(layer for one in series for layer in one.layers))
-    tables = [{line.layer: line for line in some} for some in found]
-    body = [[layer, *(_cell(table.get(layer)) for table in tables)] for layer in layers]
+    tables = [
+        _of_precision(list(some), layers, precision)
+        for precision, some in groupby(series, key=lambda one: one.first.precision)
+    ]
+    return "\n\n".join([*tables, f"{common(series)}."])
+
+
+def _of_precision(series: Sequence[Series], layers: Sequence[str], precision: str) -> str:
+    found = [lines(one, PRECISIONS[precision].tolerance) for one in series]
+    cells = [{line.layer: line for line in some} for some in found]
+    body = [[layer, *(_cell(table.get(layer)) for table in cells)] for layer in layers]
     means = [mean and replace(mean, asked=len(layers)) for mean in map(mean_of, found)]
     body.append(["geometric mean", *(f"**{_mean(mean)}**" for mean in means)])
-    head = ["layer", *(f"{one.first.precision}, batch {one.first.batch}" for one in series)]
-    return f"{markdown(head, body, 'l' + 'r' * len(series))}\n\n{common(series)}."
+    head = [precision, *(f"batch {one.first.batch}" for one in series)]
+    return markdown(head, body, "l" + "r" * len(series))
 
 
 def _cell(line: Line | None) -> str:
