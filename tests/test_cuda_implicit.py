@@ -226,6 +226,8 @@ def test_hopper_multiplies_by_warpgroups_where_filters_slide() -> None:
         ("n128c256h13w13k384r3s3p1", 90, "implicit_sliding.cu"),
         ("n128c3h227w227k96r11s11u4", 90, "implicit_sliding.cu"),
         ("n128c256h13w13k384r1s1", 90, "implicit_warpgroup.cu"),
+        ("n128c256h14w14k384r13s13", 90, "implicit_warpgroup.cu"),  # 4 pixels of 196 places
+        ("n8c256h33w33k256r3s3p12d12", 90, "implicit_warpgroup.cu"),
         ("n128c256h13w13k384r3s3p1u2", 90, "implicit_warpgroup.cu"),
         ("n128c256h13w13k384r3s3p1", 80, "implicit_tensor.cu"),
         ("n128c256h13w13k384r3s3p1", 100, "implicit_tensor.cu"),

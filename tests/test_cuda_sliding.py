@@ -85,6 +85,16 @@ def test_every_slab_and_tap_is_in_one_share(shape: Any, precision: str) -> None:
         assert (across - 1) * cut.share_taps < cut.taps
 
 
+def test_uneven_shares_are_not_counted_twice() -> None:
+    word, precision = "n1c384h13w13k256r3s3p1g2", "float16"
+    problem, flops = Problem(parse_shape(word), precision), set()
+    for cut in cuts(word, precision):
+        if (cut.filters, cut.pixels) == (64, 64):
+            device: Any = Recorder()
+            flops.add(implicit_sliding.plan_of(problem, device, cut).flops)
+    assert flops == {2 * 2 * 2 * 64 * 256 * 384 // 2 * 9}  # groups, tiles, filters, places, channels, taps
+
+
 @pytest.mark.parametrize("precision", ["tf32", "float16"])
 @pytest.mark.parametrize("shape", LAYERS, ids=str)
 def test_what_is_chosen_fits_and_fills_the_gpu(shape: Any, precision: str) -> None:

@@ -1,6 +1,6 @@
 // Hopper's own: warpgroups, four warps in a row, whose tensor cores multiply matrices where they lie in shared memory. Only
 // in code compiled for sm_90a (Device.load_own); beside ptx.cuh the one place where assembly stands. Operands are rows of
-// 128 bytes from an address that is a multiple of 1024, chunk c (16 bytes) of row r at c ^ r % 8.
+// 128 bytes from an address that is a multiple of 128, chunk c (16 bytes) of the row at 128 i at c ^ i % 8.
 #pragma once
 #include "ptx.cuh"
 
@@ -20,8 +20,8 @@ __device__ __forceinline__ void publish_to_products() {
 #endif
 }
 
-// The compiler does not see when products that are under way write their sums: so that it keeps its own reads and writes of
-// these registers, copies of them too, on this side of what stands before and behind.
+// The compiler does not see when products that are under way write their sums. This makes it keep its own reads and writes of
+// these registers, and copies of them, on their side of what stands before and behind.
 template <int SUMS>
 __device__ __forceinline__ void hold([[maybe_unused]] float (&sums)[SUMS]) {
 #if CONVBENCH_HOPPER
@@ -62,7 +62,8 @@ __device__ __forceinline__ void wait_for_products([[maybe_unused]] float (&sums)
 }
 
 #if CONVBENCH_HOPPER
-// Where the two chunks from `chunk` on of a matrix's rows lie: address, 1024 bytes from 8 rows to the next 8, swizzled.
+// Where the two chunks from `chunk` on of a matrix's rows lie: address, 1024 bytes from 8 rows to the next 8, swizzled. The
+// swizzle goes by addresses' bits, so no offset is to be given (bits 49 to 51) where the first row is not a multiple of 1024.
 __device__ __forceinline__ unsigned long long described(const int4* rows, int chunk) {
   const unsigned long long at = shared_address(rows) + 16 * chunk;
   return (at & 0x3ffff) >> 4 | 1ull << 16 | 64ull << 32 | 1ull << 62;

@@ -16,6 +16,7 @@ from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
 from convbench.algorithms.direct.strips import WANTED_THREADS, best_cut, in_strips, shares
+from convbench.algorithms.gpu import adding
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -177,7 +178,7 @@ def in_tiles(problem: Problem, device: Device, tile: Tile, split: int) -> Plan:
     def run(x: Any, packed: Any, y: Any) -> None:
         kernel((blocks,), (tile.threads,), (x, packed, table, parts if split > 1 else y))
         if split > 1:
-            add_parts((-(-outputs // 256),), (256,), (parts, y))
+            add_parts(*adding(outputs), (parts, y))
 
     words = f"tiles of {tile.filters} filters x {tile.pixels} pixels"
     words += f", taps in {split} shares" if split > 1 else ""

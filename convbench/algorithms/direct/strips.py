@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.gpu import adding
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -106,7 +107,7 @@ def in_strips(problem: Problem, device: Device, cut: Cut) -> Plan:
     def run(x: Any, packed: Any, y: Any) -> None:
         kernel((cut.blocks,), (cut.lanes_k * cut.lanes_p,), (x, packed, parts if cut.split > 1 else y))
         if cut.split > 1:
-            add_parts((-(-outputs // 256),), (256,), (parts, y))
+            add_parts(*adding(outputs), (parts, y))
 
     words = f"strips of {STRIP} outputs, blocks of {tile} filters x {cut.lanes_p} strips"
     words += f", lines in {cut.split} shares" if cut.split > 1 else ""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from convbench.algorithms.base import Plan, Unsupported
-from convbench.algorithms.gpu import MULTIPROCESSORS
+from convbench.algorithms.base import Plan
+from convbench.algorithms.gpu import MULTIPROCESSORS, adding
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -26,7 +26,6 @@ LEAST_SHARED_MEMORY = 99 << 10
 MOST_CHUNKS = 1 << 31  # of the copy of x: 32-bit indices
 TURNED, SPANS, LAYOUT_THREADS = 64, (64, 32), 256  # channels at most, and places, that a block of `layout` turns
 MANY_BLOCKS = 4 * MULTIPROCESSORS  # for which it turns more
-ADDED = 256  # outputs a block of add_parts
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,8 @@ def filter_elements(shape: ConvShape, copy: Staged, chunk: int, r: Any, s: Any, 
 
     channels = shape.c // shape.groups
     c, phase = np.divmod(i[..., None] * chunk + np.arange(chunk), prod(copy.phases))
-    r, s = (
-        r[..., None] * copy.phases[0] + phase // copy.phases[1],
-        s[..., None] * copy.phases[1] + phase % copy.phases[1],
-    )
+    r = r[..., None] * copy.phases[0] + phase // copy.phases[1]
+    s = s[..., None] * copy.phases[1] + phase % copy.phases[1]
     there = (c < channels) & (r < shape.r) & (s < shape.s)
     return np.where(there, (c * shape.r + r) * shape.s + s, channels * shape.r * shape.s)
 
@@ -105,10 +102,9 @@ def rounded_to_tf32(xp: Any, w: Any) -> Any:
     return ((w.view(xp.uint32) + xp.uint32(1 << 12)) & xp.uint32(0xFFFFE000)).view(xp.float32)
 
 
-def check_size(shape: ConvShape, copy: Staged, chunk: int) -> None:
-    """Raises Unsupported for copies of x of 32 GB or more."""
-    if shape.n * prod(copy.size) * shape.groups * copy.channels // chunk >= MOST_CHUNKS:
-        raise Unsupported("x with its channels last has 2^31 pieces of 16 bytes or more: indices would not fit 32 bits")
+def too_large(shape: ConvShape, copy: Staged, chunk: int) -> bool:
+    """Whether a copy of x is of 32 GB or more: chunks are counted in 32 bits."""
+    return shape.n * prod(copy.size) * shape.groups * copy.channels // chunk >= MOST_CHUNKS
 
 
 def plan_around(problem: Problem, device: Device, module: Any, product: Product, note: str, flops: int) -> Plan:
@@ -137,7 +133,7 @@ def plan_around(problem: Problem, device: Device, module: Any, product: Product,
         multiply((product.blocks,), (product.threads,), arguments, shared_mem=product.shared_bytes)
         yield "product"
         if product.shares > 1:
-            add_parts((-(-outputs // ADDED),), (ADDED,), (parts, y))
+            add_parts(*adding(outputs), (parts, y))
             yield "sum"
 
     workspace = channels_last.nbytes + sources.nbytes + parts.nbytes + sum(table.nbytes for table in product.tables)

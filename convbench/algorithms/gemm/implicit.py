@@ -14,6 +14,7 @@ from typing import Any
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
 from convbench.algorithms.gemm.implicit_tensor import on_tensor_cores
 from convbench.algorithms.gemm.tiling import Tile, best_tiling
+from convbench.algorithms.gpu import adding
 from convbench.algorithms.phased import phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -102,7 +103,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
         kernel((tiling.blocks,), (tile.workers,), (x, packed, table, parts if split > 1 else y))
         yield "product"
         if split > 1:
-            add_parts((-(-outputs // 256),), (256,), (parts, y))
+            add_parts(*adding(outputs), (parts, y))
             yield "sum"
 
     phases = phases_of(body, device) if split > 1 else None

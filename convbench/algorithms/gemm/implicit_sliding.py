@@ -20,9 +20,9 @@ from convbench.algorithms.gemm.channels_last import (
     SHARED_MEMORY,
     Product,
     Staged,
-    check_size,
     filter_elements,
     plan_around,
+    too_large,
 )
 from convbench.algorithms.gpu import MULTIPROCESSORS
 from convbench.devices.base import Device
@@ -30,7 +30,9 @@ from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 LEAST_TAPS = 4  # for which a window pays
-MOST_DEPTH = 1.25  # of what gathering tap by tap multiplies: phases may be zeros in part
+# Of the products that gathering tap by tap makes: phases may be zeros in part, and places are multiplied that no pixel
+# has. On an H200 each product of the gathering kernel took about twice as long.
+MOST_WORK = 1.8
 # Filters x places of a block; a warpgroup multiplies 64 filters by all places.
 TILES = (
     (192, 192), (128, 256), (128, 192), (256, 128), (192, 128), (128, 128), (64, 256), (64, 192), (128, 64), (64, 128),
@@ -179,16 +181,18 @@ def sources_of(shape: ConvShape, cut: Cut, chunk: int) -> Any:
     return elements.reshape(cut.slabs * cut.taps, cut.slab * chunk)
 
 
-def sliding(problem: Problem, device: Device, depth: int) -> Plan | None:
-    """The plan, or None where it would not pay: one place after another, several taps, not much more than this depth.
+def sliding(problem: Problem, device: Device, work: int) -> Plan | None:
+    """The plan, or None where filters do not slide by one place, or it would not pay.
 
-    Raises Unsupported for copies of x of 32 GB or more.
+    work is what gathering tap by tap multiplies for each filter and image.
     """
     s, chunk = problem.shape, CHUNK_BYTES // problem.number.bytes
     found = copy_of(s, chunk)
-    if found is None or prod(found[0].taps) < LEAST_TAPS or found[0].depth > MOST_DEPTH * depth:
+    if found is None:
         return None
     copy, slab = found
+    if prod(copy.taps) < LEAST_TAPS or copy.depth * prod(copy.size) > MOST_WORK * work or too_large(s, copy, chunk):
+        return None
     room = SHARED_MEMORY.get(device.capability, LEAST_SHARED_MEMORY)
     cut = best_cut(problem, copy, slab, chunk, room)
     return plan_of(problem, device, cut) if cut else None
@@ -197,7 +201,6 @@ def sliding(problem: Problem, device: Device, depth: int) -> Plan | None:
 def plan_of(problem: Problem, device: Device, cut: Cut) -> Plan:
     """The plan of a cut."""
     s, chunk, copy = problem.shape, CHUNK_BYTES // problem.number.bytes, cut.copy
-    check_size(s, copy, chunk)
     knobs = copy.knobs(s) | {
         "TAPS_H": copy.taps[0], "TAPS_W": copy.taps[1], "REACH_H": copy.reach[0], "REACH_W": copy.reach[1],
         "SLAB_CHUNKS": cut.slab, "SHARE_SLABS": cut.share_slabs, "SHARE_TAPS": cut.share_taps, "SPLIT": cut.shares,
@@ -208,5 +211,5 @@ def plan_of(problem: Problem, device: Device, cut: Cut) -> Plan:
     product = Product(
         copy, sources_of(s, cut, chunk), (), cut.filters, cut.shares, blocks, 2 * cut.filters, cut.shared_bytes
     )
-    flops = 2 * blocks * cut.filters * cut.pixels * cut.steps * cut.slab * chunk
+    flops = 2 * cut.tiles * cut.filters * cut.pixels * cut.slabs * cut.taps * cut.slab * chunk
     return plan_around(problem, device, module, product, cut.note, flops)

@@ -1,7 +1,7 @@
 """gemm.implicit on tensor cores: x with its channels last, then a gathered matrix product in tf32 or float16.
 
 The product is implicit_tensor.cu's, by warps; on Hopper by warpgroups: implicit_sliding.cu's where filters slide by one
-place over many taps (implicit_sliding.py), else implicit_warpgroup.cu's.
+place over several taps (implicit_sliding.py), else implicit_warpgroup.cu's.
 
 Chunks of 16 bytes are gathered from the copy of x (channels_last.py); offsets_and_sources says in which order.
 """
@@ -22,9 +22,9 @@ from convbench.algorithms.gemm.channels_last import (
     SHARED_MEMORY,
     Product,
     Staged,
-    check_size,
     filter_elements,
     plan_around,
+    too_large,
 )
 from convbench.algorithms.gemm.implicit_sliding import sliding
 from convbench.algorithms.gemm.tiling import Tile, Tiling, best_tiling
@@ -86,8 +86,8 @@ def offsets_and_sources(shape: ConvShape, copy: Staged, chunk: int, length: int)
     """Where the chunks of depth lie, and which filter elements they are multiplied by; two NumPy arrays.
 
     offsets [length] int32: chunks from the one under a pixel's first tap. sources [length, chunk] int64: as
-    filter_elements says. The order is (8 chunks of channels,
-    r, s, chunk): a block's pixels see neighbours of one another, in few channels, for as long as possible.
+    filter_elements says. The order is (8 chunks of channels, r, s, chunk): a block's pixels see neighbours of one
+    another, in few channels, for as long as possible.
     """
     import numpy as np
 
@@ -119,9 +119,10 @@ def on_tensor_cores(problem: Problem, device: Device) -> Plan:
     copy = staged(s, chunk)
     # A fully connected layer has few pixels, and nothing they share: there warps were faster at every batch.
     by_warpgroups = device.capability == HOPPER and not s.is_matrix_product
-    if by_warpgroups and (plan := sliding(problem, device, copy.depth)):
+    if by_warpgroups and (plan := sliding(problem, device, copy.depth * s.p * s.q)):
         return plan
-    check_size(s, copy, chunk)
+    if too_large(s, copy, chunk):
+        raise Unsupported("x with its channels last has 2^31 pieces of 16 bytes or more: indices would not fit 32 bits")
     k, depth_chunks = s.k // s.groups, copy.depth // chunk
     room = SHARED_MEMORY.get(device.capability, LEAST_SHARED_MEMORY)
     known: Sequence[Tile] = WARPGROUP_TILES if by_warpgroups else TILES

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.gpu import adding
 from convbench.algorithms.phased import Body, phases_of, runs
 from convbench.devices.base import Device
 from convbench.problem import Problem
-
-ADDED = 256  # outputs a block of add_parts
 
 
 def ceil(a: int, b: int) -> int:
@@ -50,7 +49,7 @@ def in_shares(
     def body(x: Any, w: Any, y: Any) -> Any:
         kernel(grid, block, (x, w, parts), shared_mem=shared_bytes)
         yield name
-        add_parts((ceil(outputs, ADDED),), (ADDED,), (parts, y))
+        add_parts(*adding(outputs), (parts, y))
         yield "sum of shares"
 
     work: Body = body

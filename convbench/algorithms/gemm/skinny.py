@@ -16,9 +16,10 @@ from convbench.problem import Problem
 
 MOST_IMAGES = 32  # sums of all images lie in registers
 PIECE, PIECE_BYTES = 4, 16  # floats that a lane copies at a time
-WARPS, PARTS_K, LANES = 8, 2, 4  # of a block: warps, and sixteens of filters; of a warp along the depth
-# Bytes of shared memory for what is under way: two blocks find room on an H200, one on any GPU since sm_80. Steps.
-ROOM, RESIDENT, MOST_STAGES = 98 << 10, 2, 8
+WARPS, PARTS_K = 8, 2  # of a block: warps, and sixteens of filters
+LANES = 4 * WARPS  # of a block along the depth
+# Bytes of shared memory for what is under way: two blocks find room on an H200, one on any GPU since sm_80.
+ROOM, RESIDENT = 98 << 10, 2
 MOST_SHARES, LEAST_STEPS = 16, 4
 
 
@@ -37,9 +38,9 @@ def knobs_of(problem: Problem) -> dict[str, int]:
     """The constants of skinny.cu beside the shape."""
     depth, filters = sizes(problem)
     blocks = problem.shape.groups * ceil(filters, 16 * PARTS_K)
-    steps = ceil(depth, PIECE * LANES * WARPS)
+    steps = ceil(depth, PIECE * LANES)
     split = max(1, min(MOST_SHARES, MULTIPROCESSORS // blocks, steps // LEAST_STEPS))
-    stages = min(MOST_STAGES, ROOM // stage_bytes(problem))
+    stages = ROOM // stage_bytes(problem)
     return {"WARPS": WARPS, "PARTS_K": PARTS_K, "STAGES": stages, "SPLIT": split, "RESIDENT": RESIDENT}
 
 
@@ -58,7 +59,8 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
     shared_bytes = max(knobs["STAGES"] * stage_bytes(problem), WARPS * images * tile * 4)  # the sums come in its place
     launch = (tiles * knobs["SPLIT"], 32 * WARPS)
     words = f"weights streamed, {tile} filters a block, numbers in two tf32 each"
-    flops = 3 * 2 * tiles * tile * images * depth
+    steps = ceil(depth, knobs["SPLIT"] * PIECE * LANES) * knobs["SPLIT"]
+    flops = 3 * 2 * tiles * tile * images * steps * PIECE * LANES
     file = Path(__file__).with_suffix(".cu")
     return in_shares(problem, device, file, "skinny", knobs, launch, words, flops, shared_bytes)
 

@@ -16,8 +16,8 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 
 # Images at most, by what an H200 took for AlexNet at batches 1, 16 and 64. In float32 gemv.cu and split.cu are level at
-# 16, where gemv.cu has 64 sums in a thread's registers. For tf32 it multiplies floats as they are, and is level with
-# cuBLAS at 1 and behind at 16. In float16 it has not been measured.
+# 16, where gemv.cu has 64 sums in a thread's registers. For tf32 it multiplies floats as they are, ahead of cuBLAS at 1
+# and behind at 16. In float16 it is ahead at 1, and has not been measured beyond.
 STREAMED = {"float32": 16, "tf32": 8, "float16": 8}
 MULTIPLIED = {"float32": 32}  # likewise: split.cu is faster than cuBLAS at 16, and slower at 64
 FOLDER = Path(__file__).parent

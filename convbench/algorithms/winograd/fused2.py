@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
-from convbench.algorithms.gpu import MULTIPROCESSORS
+from convbench.algorithms.gpu import MULTIPROCESSORS, adding
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces
 from convbench.algorithms.winograd.filters import transform_filters
 from convbench.devices.base import Device
@@ -161,7 +161,7 @@ def plan(problem: Problem, device: Device) -> Plan:
         target = parts if split > 1 else y
         kernel((chosen.blocks,), (THREADS,), (x, packed, table, target), shared_mem=block.shared_bytes)
         if split > 1:
-            add_parts((ceil_div(chosen.outputs, THREADS),), (THREADS,), (parts, y))
+            add_parts(*adding(chosen.outputs), (parts, y))
 
     return Plan(run, prepare, table.nbytes + parts.nbytes, note(s, chosen), chosen.flops)
 
