@@ -10,7 +10,7 @@ from convbench.layers import Layer
 from convbench.measure.phases import UNMEASURED
 from convbench.problem import Problem
 from convbench.results import FAMILIES, LIBRARY, Row, fastest_library, times, versus
-from convbench.units import duration, error, like, size, three_digits
+from convbench.units import counted, duration, error, like, size, three_digits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -233,4 +233,4 @@ def print_end(console: Console, rows: Sequence[Row], warnings: Iterable[str], pa
         console.print(line, markup=False, soft_wrap=not line.startswith("skipped"))
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    console.print(f"{len(rows)} rows in {path}", markup=False, soft_wrap=True)
+    console.print(f"{counted(len(rows), 'row')} in {path}", markup=False, soft_wrap=True)

@@ -45,3 +45,8 @@ def size(count: float | None) -> str:
         if count < 0.9995 * limit:
             return f"{three_digits(count / limit * 1e3) if unit != 'B' else int(count)} {unit}"
     return f"{three_digits(count / 1e9)} GB"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: `1 layer`, `8 layers`."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -9,9 +9,10 @@ from convbench.problem import PRECISIONS
 from convbench.report import style
 from convbench.report.charts import PANEL, dots, key, left_out, panels
 from convbench.report.places import name_marks
-from convbench.report.series import LIBRARY, Series, algorithms, common, counted, time_of
+from convbench.report.series import LIBRARY, Series, algorithms, common, time_of
 from convbench.results import Row
 from convbench.stats import geometric_mean
+from convbench.units import counted
 
 LEAST_ERROR = 1e-17  # below float64's rounding: where an error of 0 is drawn on a logarithmic axis
 SCATTER, SCATTERS = 4.6, 3.9  # inches of the panel; of each of several

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convbench.report import style
-from convbench.report.series import Series, algorithms, common, counted, input_bytes, time_of
+from convbench.report.series import Series, algorithms, common, input_bytes, time_of
 from convbench.results import Row
+from convbench.units import counted
 
 PLOT_PIXELS = 760  # of the 850 that remain beside the y axis
 SLOT_PIXELS = 7.5  # that a mark needs at least

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from convbench.report import style
-from convbench.report.series import Series, common, condition, counted, families, time_of
+from convbench.report.series import Series, common, condition, families, time_of
 from convbench.results import Row
-from convbench.units import duration
+from convbench.units import counted, duration
 
 BEST = "best of each layer"
 ROW = 0.36  # inches a bar takes

@@ -12,8 +12,9 @@ from typing import Any
 from convbench.report import style
 from convbench.report.charts import key
 from convbench.report.places import name_marks
-from convbench.report.series import Series, algorithms, common, counted, moved_bytes, time_of
+from convbench.report.series import Series, algorithms, common, moved_bytes, time_of
 from convbench.results import Row
+from convbench.units import counted
 
 PANEL = 4.4  # inches
 NAMED = 16  # layers whose fastest algorithms are named

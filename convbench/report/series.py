@@ -204,8 +204,3 @@ def moved_bytes(row: Row) -> int | None:
         return None
     size = PRECISIONS[row.precision].bytes
     return size * (prod(shape.x_shape) + prod(shape.y_shape)) + (row.prepared_bytes or size * prod(shape.w_shape))
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: `1 layer`, `8 layers`."""
-    return f"{number} {noun}{'s' * (number != 1)}"

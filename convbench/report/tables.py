@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from convbench.report.heatmap import slowdown
 from convbench.report.network import BEST, stacks, total
 from convbench.report.roofline import place
-from convbench.report.series import Series, condition, counted, families, gather, input_bytes, time_of
+from convbench.report.series import Series, condition, families, gather, input_bytes, time_of
 from convbench.results import Row, times
-from convbench.units import duration, like, size, three_digits
+from convbench.units import counted, duration, like, size, three_digits
 
 TIES_NAMED = 2
 VERSUS = "vs library"

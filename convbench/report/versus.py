@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from convbench.problem import PRECISIONS
-from convbench.report.series import LIBRARY, Series, common, counted, families, gather, time_of
+from convbench.report.series import LIBRARY, Series, common, families, gather, time_of
 from convbench.report.tables import markdown
 from convbench.results import Row, times
 from convbench.results.stack import StackRow
 from convbench.shapes import ConvShape, ShapeError, parse_shape
 from convbench.stats import geometric_mean
+from convbench.units import counted
 
 # The error up to which ours may be chosen: what single precision owes (the tolerance), and for batches, where there is
 # work enough for algorithms that are both fast and exact, ten times less.
