@@ -16,14 +16,12 @@ from test_cuda_compile import check
 from test_cuda_implicit import staged_copy
 
 from convbench.algorithms.gemm import implicit_sliding
-from convbench.algorithms.gemm.channels_last import SHARED_MEMORY
-from convbench.algorithms.gemm.implicit_sliding import Cut
+from convbench.algorithms.gemm.implicit_sliding import ROOM, Cut
 from convbench.layers import load
 from convbench.problem import Problem
 from convbench.reference import judge, truth
 from convbench.shapes import parse_shape
 
-ROOM = SHARED_MEMORY[90]
 MORE = (
     "n2c5h3w4k2r2s2p8",  # padding wider than what the filter reaches
     "n1c10h9w9k3r3s3u2p1",
@@ -63,7 +61,7 @@ def cuts(word: str, precision: str) -> Iterator[Cut]:
     found = implicit_sliding.copy_of(problem.shape, chunk)
     assert found is not None
     for cut in implicit_sliding.cuts(problem.shape, *found, chunk):
-        if cut.fits(ROOM):
+        if cut.fits:
             yield cut
 
 
@@ -102,7 +100,7 @@ def test_what_is_chosen_fits_and_fills_the_gpu(shape: Any, precision: str) -> No
     chunk = 16 // problem.number.bytes
     found = implicit_sliding.copy_of(shape, chunk)
     assert found is not None
-    cut = implicit_sliding.best_cut(problem, *found, chunk, ROOM)
+    cut = implicit_sliding.best_cut(problem, *found, chunk)
     assert cut is not None
     assert cut.shared_bytes <= ROOM
     assert cut.shared_bytes * cut.resident <= 228 << 10

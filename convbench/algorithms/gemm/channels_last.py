@@ -18,6 +18,7 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
+HOPPER = 90  # compute capability of the GPUs that multiply by warpgroups
 CHUNK_BYTES = 16  # of an asynchronous copy
 ROW = 8  # chunks of a step
 # Bytes of shared memory a block may have, by capability; others have what the least of sm_80 and newer have.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from convbench.algorithms.base import Plan
 from convbench.algorithms.gemm.channels_last import (
     CHUNK_BYTES,
-    LEAST_SHARED_MEMORY,
+    HOPPER,
     ROW,
     SHARED_MEMORY,
     Product,
@@ -40,7 +41,7 @@ TILES = (
 )  # fmt: skip
 STAGES = (3, 4, 6)  # buffers of filters
 REGISTERS, OTHER_REGISTERS, MOST_RESIDENT = 65536, 32, 4  # of a multiprocessor; of a thread beside its sums; blocks
-RESERVED = 1 << 10  # bytes of shared memory a block takes beside its own
+ROOM, RESERVED = SHARED_MEMORY[HOPPER], 1 << 10  # bytes of shared memory: of a block; what it takes beside its own
 # Bytes that a multiprocessor gets in a cycle, if all want some. Cycles: until they come; of a block's beginning, beside
 # its first copies; that a sum waits until it is written; of a second launch. Tensor cores' part of their nominal rate.
 LEVEL_2_BYTES, MEMORY_BYTES = 25, 16
@@ -121,11 +122,12 @@ class Cut:
     def resident(self) -> int:
         """Blocks that a multiprocessor can hold."""
         by_registers = REGISTERS // (2 * self.filters * (self.pixels // 2 + OTHER_REGISTERS))
-        return max(1, min(MOST_RESIDENT, by_registers, SHARED_MEMORY[90] // (self.shared_bytes + RESERVED)))
+        return max(1, min(MOST_RESIDENT, by_registers, ROOM // (self.shared_bytes + RESERVED)))
 
-    def fits(self, room: int) -> bool:
+    @property
+    def fits(self) -> bool:
         """Whether a block has the shared memory, and its windows the time to arrive."""
-        return self.shared_bytes <= room and (self.share_slabs == 1 or self.share_taps > self.stages - 2)
+        return self.shared_bytes <= ROOM and (self.share_slabs == 1 or self.share_taps > self.stages - 2)
 
     def cycles(self, outputs: int, bytes_out: int) -> float:
         """An estimate of the busiest multiprocessor's time, where blocks that it holds write while others multiply."""
@@ -154,20 +156,21 @@ def cuts(shape: ConvShape, copy: Staged, slab: int, chunk: int) -> Iterator[Cut]
     slabs, taps = copy.channels // (slab * chunk), prod(copy.taps)
     for filters, pixels in TILES:
         tiles = shape.groups * -(-shape.k // shape.groups // filters) * -(-shape.n * prod(copy.size) // pixels)
-        for parts in range(1, slabs + 1):
-            each = -(-slabs // parts)
-            if -(-slabs // each) == parts:
-                yield from (Cut(copy, slabs, slab, filters, pixels, each, taps, tiles, stages) for stages in STAGES)
-        for parts in range(2, taps + 1):
-            each = -(-taps // parts)
-            if -(-taps // each) == parts:
-                yield from (Cut(copy, slabs, slab, filters, pixels, 1, each, tiles, stages) for stages in STAGES)
+        shares = [(each, taps) for each in equal_shares(slabs)]
+        shares += [(1, each) for each in equal_shares(taps) if each < taps]
+        for (share_slabs, share_taps), stages in product(shares, STAGES):
+            yield Cut(copy, slabs, slab, filters, pixels, share_slabs, share_taps, tiles, stages)
 
 
-def best_cut(problem: Problem, copy: Staged, slab: int, chunk: int, room: int) -> Cut | None:
+def equal_shares(count: int) -> list[int]:
+    """What each of one share, two, .. has of `count`, the most first; the last one may have less, but something."""
+    return sorted({-(-count // shares) for shares in range(1, count + 1)}, reverse=True)
+
+
+def best_cut(problem: Problem, copy: Staged, slab: int, chunk: int) -> Cut | None:
     """The one with the least estimated time, of those that fit."""
     s, number = problem.shape, problem.number.bytes
-    fitting = [cut for cut in cuts(s, copy, slab, chunk) if cut.fits(room)]
+    fitting = [cut for cut in cuts(s, copy, slab, chunk) if cut.fits]
     return min(fitting, key=lambda cut: cut.cycles(prod(s.y_shape), number), default=None)
 
 
@@ -193,8 +196,7 @@ def sliding(problem: Problem, device: Device, work: int) -> Plan | None:
     copy, slab = found
     if prod(copy.taps) < LEAST_TAPS or copy.depth * prod(copy.size) > MOST_WORK * work or too_large(s, copy, chunk):
         return None
-    room = SHARED_MEMORY.get(device.capability, LEAST_SHARED_MEMORY)
-    cut = best_cut(problem, copy, slab, chunk, room)
+    cut = best_cut(problem, copy, slab, chunk)
     return plan_of(problem, device, cut) if cut else None
 
 
@@ -208,8 +210,8 @@ def plan_of(problem: Problem, device: Device, cut: Cut) -> Plan:
     }  # fmt: skip
     module = device.load_own(Path(__file__).with_suffix(".cu"), problem, **knobs)
     blocks = cut.tiles * cut.shares
-    product = Product(
+    launch = Product(
         copy, sources_of(s, cut, chunk), (), cut.filters, cut.shares, blocks, 2 * cut.filters, cut.shared_bytes
     )
     flops = 2 * cut.tiles * cut.filters * cut.pixels * cut.slabs * cut.taps * cut.slab * chunk
-    return plan_around(problem, device, module, product, cut.note, flops)
+    return plan_around(problem, device, module, launch, cut.note, flops)

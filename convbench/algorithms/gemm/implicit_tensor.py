@@ -17,6 +17,7 @@ from typing import Any
 from convbench.algorithms.base import Plan, Unsupported
 from convbench.algorithms.gemm.channels_last import (
     CHUNK_BYTES,
+    HOPPER,
     LEAST_SHARED_MEMORY,
     ROW,
     SHARED_MEMORY,
@@ -49,7 +50,6 @@ TILES = (
 )
 # By warpgroups of 64 filters x all pixels, cut into their 4 warps. Shared memory bounds them: each warpgroup reads all
 # pixels, so small tiles are slow.
-HOPPER = 90
 WARPGROUP_TILES = (
     Tile(128, 256, ROW, 16, 256, 1.0, 1),
     Tile(192, 192, ROW, 16, 192, 1.0, 1),

@@ -32,13 +32,13 @@ struct Words { unsigned high[4], low[4]; };
 
 __device__ __forceinline__ Words words(const float4& piece) {
   const float number[4] = {piece.x, piece.y, piece.z, piece.w};
-  Words words;
+  Words cut;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    words.high[i] = to_tf32(number[i]);
-    words.low[i] = to_tf32(number[i] - __uint_as_float(words.high[i]));
+    cut.high[i] = to_tf32(number[i]);
+    cut.low[i] = to_tf32(number[i] - __uint_as_float(cut.high[i]));
   }
-  return words;
+  return cut;
 }
 
 __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&top)[4], const unsigned (&bottom)[4], const unsigned (&x)[4]) {
