@@ -129,18 +129,34 @@ def test_blocks_that_leave_room_to_what_passes(images: int, strips: int, rows: i
 
 
 @pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])
-def test_the_planes_ask_for_every_line_of_y_that_panels_write(rows: int, whole: bool) -> None:
-    """Strips of 32 channels, or of each image all 32; what runs begin and end with counts for a line more."""
+def test_the_planes_ask_for_every_line_that_is_written_or_read_later(rows: int, whole: bool) -> None:
+    """Strips of 32 channels of y and 16 of x, or of each image all; what runs begin and end with counts for a line."""
     problem = Problem(parse_shape("n5c16h31w29k96r3s3p1"))
     of_rows, of_columns = axes(problem.shape, (4, 4), 5)
     tile = Tile(toom(4, 3), toom(4, 3))
-    work = replace(plan.work_of(problem, tile, of_rows, of_columns, FLOAT32), panels=2)
-    found = plan.runs_of_y(tile, of_rows, of_columns, work, Blocks(3 if whole else 1, rows, True))
-    plane = 4 * 31 * 29
-    lines = -(-(32 * plane if whole else 4 * 8 * 29) // 64) + 1
-    assert (found["run_lines"], found["run_step"]) == (lines, 96 * plane if whole else plane)
-    runs = 3 if whole else 32
-    assert 0 <= found["plane_lines"] * tile.planes - runs * lines < tile.planes
+    work = replace(plan.work_of(problem, tile, of_rows, of_columns, FLOAT32), panels=2, items=12)
+    blocks = Blocks(3 if whole else 1, rows, True, shares=2)
+
+    def later(room: int) -> dict[str, int]:
+        return passing.later_lines(problem.shape, tile, of_rows, of_columns, work, blocks, room)
+
+    plane, found = 4 * 31 * 29, later(1 << 20)
+    cases = (("y", 32, 8, 96, tile.planes), ("x", 16, 10, 16, 6 * tile.planes))  # a block makes 6 of the 12 items
+    for name, channels, strip, all_channels, planes in cases:
+        run = -(-(channels * plane if whole else 4 * strip * 29) // 64) + 1
+        assert (found[f"{name}_run"], found[f"{name}_step"]) == (run, all_channels * plane if whole else plane)
+        runs = 3 if whole else channels
+        assert 0 <= found[f"{name}_lines"] * planes - runs * run < planes
+    assert later(0) == found | {"x_lines": 0}
+
+
+def test_more_lines_of_x_than_channels_are_not_asked_for() -> None:
+    problem = Problem(parse_shape("n5c16h31w29k96r1s1"))
+    of_rows, of_columns = axes(problem.shape, (1, 1), 5)
+    tile = Tile(toom(1, 1), toom(1, 1))
+    work = plan.work_of(problem, tile, of_rows, of_columns, FLOAT32)
+    blocks = Blocks(1, 31, True)
+    assert passing.later_lines(problem.shape, tile, of_rows, of_columns, work, blocks, 1 << 20)["x_lines"] == 0
 
 
 def test_plans_share_their_rooms_and_nothing_else() -> None:

@@ -20,7 +20,7 @@ from convbench.algorithms.gemm.stream import multiply, stream
 from convbench.vector.build import compiled, optimised
 from convbench.vector.distance import exchange
 from convbench.vector.peak import multiply_adds
-from convbench.vector.product import PANEL, PRODUCT, Asks, most_rows, panel, product
+from convbench.vector.product import PANEL, Asks, most_rows, panel, product
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, PAIRS, Weights
@@ -37,7 +37,7 @@ def kernels() -> Iterator[Any]:
             convolve,
             (Tile(dft, toom), side, FIXED24 if side == 1 else FLOAT32, (4, 4, False), False, True, True),
         )
-        yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2), FLOAT32 if side == 1 else FIXED24)
+        yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2, side == 1), FLOAT32 if side == 1 else FIXED24)
     yield KERNEL, stream, (cut_of(FLOAT32, 8), 0)
     yield KERNEL, stream, (cut_of(FIXED24, 8), 1)
     yield KERNEL, stream, (cut_of(PAIRS, 8), 0)
@@ -75,7 +75,8 @@ def test_sums_stay_in_registers(name: str, weights: Weights) -> None:
     target = TARGETS[name]
     for panels in {1, target.panels}:
         rows, each = most_rows(target, panels, weights), BLOCK // target.lanes
-        (loop,) = loops(target, PRODUCT, product, rows, panels, Asks(True, target.bars_passers, True), weights)
+        asks = Asks(True, target.bars_passers, True, True)
+        (loop,) = loops(target, asks.arguments, product, rows, panels, asks, weights)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)

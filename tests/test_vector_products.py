@@ -10,7 +10,7 @@ from convbench.devices.cpu import Cpu
 from convbench.vector.build import Program
 from convbench.vector.code import Code
 from convbench.vector.peak import multiply_add_peak
-from convbench.vector.product import ALL, PANEL, Asks, Kept, cut_rows, panel
+from convbench.vector.product import ALL, PANEL, Asks, Kept, Later, cut_rows, panel
 from convbench.vector.target import Target, host
 from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, Weights
 
@@ -22,11 +22,11 @@ def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: 
     """Products of planes whose rows are cut on the spot."""
     a, slab, b, c, rows, depth, *steps = code.arguments
     cut = cut_rows(program, code, rows, depth, slab, panels, weights)
-    asks = Asks(for_a=True, once=False, for_result=True)
-    written = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
+    asks = Asks(for_a=True, once=False, for_result=panels == 1, for_input=not weights.is_scaled)
+    later = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
     way = len(ways) - 1
     made = program.function(PANEL, panel, panels, asks, weights, ways)
-    code.call(made, a, slab, b, c, depth, *cut, *steps, *written, way)
+    code.call(made, a, slab, b, c, depth, *cut, *steps, *later, *later, way)
 
 
 @EVERYWHERE
@@ -61,6 +61,27 @@ def test_a_panel_without_a_neighbour_meets_the_same_filters_twice() -> None:
     run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
     assert np.array_equal(c[0], c[1])
     assert c.any()
+
+
+def marked(program: Program, code: Code) -> None:
+    """1 in each line that some planes ask for."""
+    first, planes, *rest = code.arguments
+    later = Later(first, *rest)
+    for plane in code.range(planes):
+        for line in code.range(later.lines):
+            (later.of(plane) + line * LINE).store(code.vector(1.0))
+
+
+@pytest.mark.parametrize(("runs", "length", "planes"), [(3, 40, 8), (1, 17, 5), (6, 4, 11), (4, 9, 40)])
+def test_planes_ask_for_all_runs(runs: int, length: int, planes: int) -> None:
+    """All lines of all runs and few beyond them; what straddles an end may miss the first few of the next run."""
+    target, step, lines = host(), length + 16, -(-runs * length // planes)
+    found = np.zeros((runs + planes, step, BLOCK), np.float32)  # the last plane may ask beyond the last run
+    run(target, "piiiii", marked, [found, planes, 0, lines, length, step * LINE])
+    asked = found[:runs, :, 0] == 1
+    assert asked[:, lines - 1 : length].all()
+    assert asked[0, 0]
+    assert not asked[:, length + lines :].any()
 
 
 def test_a_peak_is_a_number() -> None:

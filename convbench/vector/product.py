@@ -16,7 +16,7 @@ from convbench.vector.target import Target
 from convbench.vector.weights import BLOCK, LINE, Weights
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
-RESULT_LINES = 4  # of what will be written that are asked for with each 16 numbers of the depth
+RESULT_LINES, INPUT_LINES = 4, 2  # of what comes later that are asked for with each 16 numbers of the depth
 NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
 
 
@@ -36,6 +36,17 @@ class Asks(NamedTuple):
     for_a: bool  # the next A too: not where it lies in the core's own cache
     once: bool  # the next B will pass the caches but once
     for_result: bool  # lines that are written when the products are done
+    for_input: bool = False  # lines that are read then
+
+    @property
+    def later(self) -> list[tuple[int, bool]]:
+        """Of what comes later: the lines with each 16 numbers of the depth, and whether they will be written."""
+        return [(RESULT_LINES, True)] * self.for_result + [(INPUT_LINES, False)] * self.for_input
+
+    @property
+    def arguments(self) -> str:
+        """Of a product that asks so."""
+        return "pipppii" + "pi" * (2 + len(self.later)) + "ii"
 
 
 def product(
@@ -44,19 +55,19 @@ def product(
     """C = A B, or C += A B, for so many panels of B.
 
     Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
-    or 0, what to prefetch by the way (A, B, and what will be written): places, each with the bytes it moves on for each
-    k, the last for each of its lines; then the bytes from B, and from C, to the next panel.
+    or 0, what to prefetch by the way (A, B, asks.later): places, each with the bytes it moves on for each k, those of
+    `later` for each line; then the bytes from B, and from C, to the next panel.
     """
-    a, slab, b, scales, c, depth, adds, *ahead, next_b, next_c = code.arguments
-    ahead_a, step_a, ahead_b, step_b, ahead_y, step_y = ahead
+    a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, *later, next_b, next_c = code.arguments
     each = BLOCK // code.lanes
     halves = [(panel, j) for panel in range(panels) for j in range(each)]
     sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
     for first in code.range(0, depth, kept.stride):
         block = first // BLOCK
         numbers = a + block * slab + (first - block * BLOCK) * 4
-        for line in range(RESULT_LINES) if asks.for_result else ():
-            (ahead_y + (block * RESULT_LINES + line) * step_y).prefetch(write=True)
+        for place, step, (lines, write) in zip(later[::2], later[1::2], asks.later, strict=True):
+            for line in range(lines):
+                (place + (block * lines + line) * step).prefetch(write=write)
         for i in code.range(code.least(depth - first, kept.run)):
             k = first + i
             for line in range(0, rows * LINE // BLOCK, LINE) if asks.for_a else ():
@@ -83,12 +94,9 @@ def most_rows(target: Target, panels: int, weights: Weights) -> int:
     return (target.sums - weights.spare) // (BLOCK // target.lanes * panels)
 
 
-PRODUCT = "pipppiipipipiii"  # its arguments
-
-
 def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function(PRODUCT, product, rows, panels, asks, weights, kept)
+    return program.function(asks.arguments, product, rows, panels, asks, weights, kept)
 
 
 class RowCut(NamedTuple):
@@ -104,10 +112,10 @@ class RowCut(NamedTuple):
     step_b: Index  # and those for each k
 
 
-class Written(NamedTuple):
-    """Lines that will be written when all planes are done: runs of them, which the planes ask for in turn.
+class Later(NamedTuple):
+    """Lines that will be written, or read, when all planes are done: runs of them, which the planes ask for in turn.
 
-    They have longer to come than the writing takes; and a core waits for few lines at a time.
+    They have longer to come than is left then; and a core waits for few lines at a time.
     """
 
     first: Pointer  # of the first run
@@ -115,6 +123,11 @@ class Written(NamedTuple):
     lines: Index  # that each plane asks for
     run: Index  # lines of a run
     step: Index  # bytes from run to run
+
+    def of(self, plane: Index) -> Pointer:
+        """The first line that a plane, counted from the first one, asks for."""
+        before = (self.plane + plane) * self.lines
+        return self.first + (before // self.run * self.step + before % self.run * LINE)
 
 
 def cut_rows(
@@ -140,22 +153,24 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
-    A, B and C, and from B, and from C, to the next panel; what is Written after them all; which of the ways the depth
-    is gone through, if there are several. The A and B of the next plane are prefetched by the way: each part fetches
-    its share of them, evenly, as memory answers no faster in a hurry.
+    A, B and C, and from B, and from C, to the next panel; what is written Later, and what is read; which of the ways
+    the depth is gone through, if there are several. The A and B of the next plane are prefetched by the way: each part
+    fetches its share of them, evenly, as memory answers no faster in a hurry.
     Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
     first cache before it is read.
     """
     first_a, slab, first_b, first_c, depth, *numbers = code.arguments
     cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
     planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
-    written, way = Written(*rest[6:-1]), rest[-1]
+    written, read, way = Later(*rest[6:11]), Later(*rest[11:16]), rest[-1]
     for plane in code.range(planes):
         a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
-        before = (written.plane + plane) * written.lines
-        y = written.first + before // written.run * written.step + before % written.run * LINE
-        steps = (plane_a, plane_b, written.lines * LINE)
-        rest_of_plane = (cut, (a, b, c, y), slab, depth, steps, (beside_b, beside_c))
+        later = [
+            (coming.of(plane), coming.lines * LINE)
+            for coming, is_asked in ((written, asks.for_result), (read, asks.for_input))
+            if is_asked
+        ]
+        rest_of_plane = (cut, (a, b, c), slab, depth, (plane_a, plane_b), later, (beside_b, beside_c))
         if len(ways) == 1:
             _plane(program, code, (panels, asks, weights, *ways), *rest_of_plane)
             continue
@@ -166,32 +181,37 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
 
 def _plane(
     program: Program, code: Code, form: tuple[int, Asks, Weights, Kept], cut: RowCut,
-    places: tuple[Pointer, Pointer, Pointer, Pointer], slab: Index, depth: Index, step: tuple[Index, Index, Index],
-    beside: tuple[Index, Index],
+    places: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, steps: tuple[Index, Index],
+    later: list[tuple[Pointer, Index]], beside: tuple[Index, Index],
 ) -> None:  # fmt: skip
-    """One plane, its rows in parts. places: A, B, C, and what is written later; step: bytes to the next but of C."""
-    (panels, asks, weights, kept), (a, b, c, y) = form, places
-    share_y = step[2] // cut.parts
-    step_y = (share_y * BLOCK // RESULT_LINES + (depth - 1)) // depth
+    """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes."""
+    (panels, asks, weights, kept), (a, b, c) = form, places
+    shares = [count // cut.parts for _, count in later]
+    moves = [
+        (share * BLOCK // lines + (depth - 1)) // depth for share, (lines, _) in zip(shares, asks.later, strict=True)
+    ]
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
-        ahead_a = a + step[0] + part * cut.share_a
-        ahead_b = b + code.choose(cut.parts >= 2, step[1] + part * cut.share_b, NEAR)
+        ahead_a = a + steps[0] + part * cut.share_a
+        ahead_b = b + code.choose(cut.parts >= 2, steps[1] + part * cut.share_b, NEAR)
         source, into = a + first * LINE, c + first * LINE
         with code.cases(count, range(1, most_rows(program.target, panels, weights) + 1)) as cases:
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
+                    comes: list[Pointer | Index] = []
+                    for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
+                        comes += [place + part * share + k * lines // BLOCK * move, move]
                     code.call(
                         product_of(program, number, panels, asks, weights, kept),
                         source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
                         code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
                         ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
-                        y + part * share_y + k * RESULT_LINES // BLOCK * step_y, step_y, *beside,
+                        *comes, *beside,
                     )  # fmt: skip
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" + "i"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "i"  # its arguments
 
 
 def panel_address(panels: int, asks: Asks, weights: Weights, ways: Ways) -> int:

@@ -60,7 +60,8 @@ def convolve(
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
             first, last = share * f.items // f.block_shares, (share + 1) * f.items // f.block_shares
             for item in code.range(first, last):
-                finish_panels(program, code, tile, side, weights, f, block, group * f.items + item, clock)
+                next_x = (f.pointer("x") + then, (item - first) * tile.planes)
+                finish_panels(program, code, tile, side, weights, f, block, group * f.items + item, next_x, clock)
         code.fence()
         return
     sets = f.groups // f.block_groups
@@ -73,7 +74,8 @@ def convolve(
             ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
             transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
         with shared_out(code, counters + f.tickets, f.block_groups * f.items, team) as item:
-            finish_panels(program, code, tile, side, weights, f, block, first * f.items + item, clock)
+            next_x = (f.pointer("x"), code.index(0))  # all threads read it: none asks
+            finish_panels(program, code, tile, side, weights, f, block, first * f.items + item, next_x, clock)
     code.fence()
 
 

@@ -12,7 +12,7 @@ from convbench.algorithms.fused.block import Block
 from convbench.algorithms.fused.stages import Tile, backward_column, backward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import Clock
-from convbench.vector.code import Code, Index
+from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.product import PANEL, RowCut, cut_rows
 from convbench.vector.team import Fields
 from convbench.vector.weights import BLOCK, LINE, Weights
@@ -33,8 +33,10 @@ class _Panels:
 
     def __init__(
         self, program: Program, code: Code, tile: Tile, side: int, weights: Weights, f: Fields, block: Block,
-        item: Index, clock: Clock,
+        item: Index, next_x: tuple[Pointer, Index], clock: Clock,
     ) -> None:  # fmt: skip
+        """next_x: what is read when all is done, and the number of the first plane that asks for it."""
+        self.next_x = next_x
         self.program, self.code, self.tile, self.f, self.block, self.clock = program, code, tile, f, block, clock
         self.side, self.weights, self.group, self.number = side, weights, item // f.items, item % f.items * side
         self.count = code.least(f.panels - self.number, side)
@@ -67,7 +69,8 @@ class _Panels:
                 self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, self.u + plane * self.slice_bytes,
                 self.m + f.m_plane_bytes * numbers.start + tiles.begin * LINE,
                 f.depth, *tiles.cut, len(numbers), f.plane_bytes, self.slice_bytes, f.m_plane_bytes,
-                self.u_beside, f.m_bytes, self.y, plane, f.plane_lines, f.run_lines, f.run_step, way,
+                self.u_beside, f.m_bytes, self.y, plane, f.y_lines, f.y_run, f.y_step,
+                self.next_x[0], self.next_x[1] + plane, f.x_lines, f.x_run, f.x_step, way,
             )  # fmt: skip
 
     def column(
@@ -136,10 +139,10 @@ class _Panels:
 
 def finish_panels(
     program: Program, code: Code, tile: Tile, side: int, weights: Weights, f: Fields, block: Block, item: Index,
-    clock: Clock,
+    next_x: tuple[Pointer, Index], clock: Clock,
 ) -> None:  # fmt: skip
-    """Panels that go side by side, for all tiles of a block, from V to y."""
-    panels = _Panels(program, code, tile, side, weights, f, block, item, clock)
+    """Panels that go side by side, for all tiles of a block, from V to y; next_x as of _Panels."""
+    panels = _Panels(program, code, tile, side, weights, f, block, item, next_x, clock)
     panels.columns()
     with clock.phase(2):
         for panel in code.range(panels.count):

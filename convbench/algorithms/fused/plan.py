@@ -11,7 +11,7 @@ from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
 from convbench.algorithms.fused.engine import convolve
 from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
-from convbench.algorithms.fused.passing import KEPT, Kernels, passage
+from convbench.algorithms.fused.passing import KEPT, Kernels, later_lines, passage
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
@@ -61,6 +61,8 @@ def sizes(
         },
     )
     strips = ceil_div(rows.tiles, blocks.tile_rows)
+    has_several = blocks.private and blocks.number(work) * work.groups > device.threads  # blocks, each thread
+    room_for_x = device.core_cache_bytes - plane_bytes * tile.planes - scratch_bytes if has_several else 0
     return {
         "images": s.n, "image_bytes": 4 * s.c * s.h * s.w, "height": s.h, "width": s.w, "row_step": rows.step,
         "groups": s.groups, "depth": depth, "blocks_of_channels": ceil_div(depth, BLOCK),
@@ -78,7 +80,7 @@ def sizes(
         "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
         "past": past_caches(s, device),
-        **runs_of_y(tile, rows, columns, work, blocks),
+        **later_lines(s, tile, rows, columns, work, blocks, room_for_x),
     }  # fmt: skip
 
 
@@ -98,16 +100,6 @@ def rows_together(columns: int) -> int:
     """Rows of y, of so many columns, whose lines lie in the first cache together; of whole vectors if that can be."""
     most = max(1, NEAR // (columns * LINE))
     return max((rows for rows in range(1, most + 1) if rows * columns % BLOCK == 0), default=most)
-
-
-def runs_of_y(tile: Tile, rows: UnitAxis, columns: UnitAxis, work: Work, blocks: Blocks) -> dict[str, int]:
-    """The lines of y that a block's panels write, as runs: strips of their channels, or of images all channels."""
-    plane, channels = 4 * rows.unit_outputs * columns.unit_outputs, work.panels * BLOCK
-    is_strip = blocks.tile_rows < rows.tiles
-    run_bytes = 4 * blocks.tile_rows * tile.y.outputs * columns.unit_outputs if is_strip else channels * plane
-    runs, lines = channels if is_strip else blocks.images, ceil_div(run_bytes, LINE) + 1
-    step = plane if is_strip else plane * work.filters
-    return {"plane_lines": ceil_div(runs * lines, tile.planes), "run_lines": lines, "run_step": step}
 
 
 def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights) -> Work:
@@ -145,7 +137,8 @@ def fused(
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     alike = rows.channels * columns.channels == 1
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
-    asks, passing = passage(s, device, blocks.private, work.filter_bytes, shared_bytes + device.threads * own_bytes)
+    v_bytes = shared_bytes + device.threads * own_bytes
+    asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes)
     product = panel_address(side, asks, weights, ways_at_infinity(rows, columns))
     held = {"rooms": rooms.addresses, "counters": counters, "product": product}
     arguments = Arguments(xp, FIELDS, values | held)
