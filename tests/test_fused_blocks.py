@@ -159,6 +159,14 @@ def test_more_lines_of_x_than_channels_are_not_asked_for() -> None:
     assert passing.later_lines(problem.shape, tile, of_rows, of_columns, work, blocks, 1 << 20)["x_lines"] == 0
 
 
+@pytest.mark.parametrize(("bars", "spare", "once"), [(True, 0, False), (True, -1, True), (False, -1, False)])
+def test_filters_that_pass_once(bars: bool, spare: int, once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the shared cache holds them beside x and y they stay in it."""
+    monkeypatch.setattr(Target, "bars_passers", bars)
+    shape = parse_shape("n3c5h2w2k7r1s1")
+    assert passing.passes_once(shape, Poisoned(2, (1, 1000 + 4 * (60 + 84) + spare)), 1000) == once
+
+
 def test_plans_share_their_rooms_and_nothing_else() -> None:
     """Each finds what another left, or larger rooms than its own; the bits are those on a device of its own."""
     words = ("n2c20h9w11k40r3s3p1", "n5c50h17w17k33r3s3p1", "n1c7h5w5k16r3s3p1")

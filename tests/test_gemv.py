@@ -79,8 +79,9 @@ def assert_same_bits(algorithm: Algorithm, word: str, monkeypatch: pytest.Monkey
     answers = []
     for threads, core_cache, far in ((1, 1 << 19, False), (2, 1 << 19, True), (3, 1 << 20, False), (3, 30_000, True)):
         monkeypatch.setattr(distance, "are_far_apart", lambda threads, far=far: far)
+        monkeypatch.setattr(Target, "bars_passers", far)
         device = Cpu(threads)
-        device.core_cache_bytes = core_cache
+        device.core_cache_bytes, device.cache_bytes = core_cache, 1 << 12  # too small for the weights
         plan = algorithm.on["cpu"](problem, device)
         y = np.empty(problem.shape.y_shape, np.float32)
         plan.run(x, plan.prepare(w), y)
@@ -134,7 +135,9 @@ def test_it_refuses_what_slides(word: str) -> None:
     (16, 63, 1, 2, 2, 4),  # of 7 that leave four parts a thread: 7 or 5 would keep one thread busier than the other
     (16, 63, 1, 2, 1, 4),
     (4, 256, 1, 2, 1, 4),
-    (16, 3, 1, 2, 2, 1),
+    (16, 3, 1, 2, 2, 2),
+    (16, 8, 1, 2, 2, 2),  # one by one they would take as long as all on one thread
+    (16, 8, 1, 2, 1, 1),
     (16, 40, 3, 2, 2, 10),  # two parts of each group would be even too, but larger than 15
 ])  # fmt: skip
 def test_how_many_panels_share_a_chunk(

@@ -47,6 +47,11 @@ class Weights(NamedTuple):
         return BLOCK * self.bits // 8
 
     @property
+    def each(self) -> int:
+        """Bytes for each k, rounded up, of all but the scales."""
+        return int(-(-(self.before(THREE) - self.head) // THREE))
+
+    @property
     def head(self) -> int:
         """Bytes of the scales, before the numbers."""
         return LINE if self.is_scaled else 0

@@ -50,6 +50,11 @@ def later_lines(
     return of_y | of_x
 
 
+def passes_once(s: ConvShape, device: Device, nbytes: int) -> bool:
+    """Whether filters are kept out of the shared cache: it cannot hold x, y and so many bytes, filters among them."""
+    return host().bars_passers and nbytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
+
+
 def passage(
     s: ConvShape, device: Device, private: bool, asks_for_x: bool, u_bytes: int, v_bytes: int
 ) -> tuple[Asks, str]:
@@ -60,8 +65,7 @@ def passage(
     that another core has read must be taken back from it before it is written. Lines of y that must come from
     memory first are asked for while the products are made (product.Later), and so is x if asks_for_x.
     """
-    bars = host().bars_passers
-    once = bars and u_bytes + v_bytes + 4 * (prod(s.x_shape) + prod(s.y_shape)) > device.cache_bytes
+    once, bars = passes_once(s, device, u_bytes + v_bytes), host().bars_passers
     may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
     asks = Asks(not private, once, for_result=is_read_first(s, device), for_input=asks_for_x)
     if not may_stream or (bars and device.threads == 1):

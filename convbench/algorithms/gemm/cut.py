@@ -18,6 +18,7 @@ class Cut(NamedTuple):
     weights: Weights
     depth: int  # of a chunk
     unit: int  # the depth is filled up to a multiple of this
+    once: bool = False  # whether the weights pass the caches but once
 
     @property
     def pitch(self) -> int:

@@ -39,8 +39,11 @@ def in_24_bits(problem: Problem, device: Device) -> Plan:
 
 
 def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) -> int:
-    """How many of a group's panels share a chunk of X: as many as keep the busiest thread's work least."""
-    most = max(1, min(most, panels * groups // (SHARES_EACH * threads)))
+    """How many of a group's panels share a chunk of X: as many as keep the busiest thread's work least.
+
+    At least those that go side by side: alone, a panel takes as long as with another.
+    """
+    most = max(side, min(most, panels * groups // (SHARES_EACH * threads)))
 
     def busiest(shared: int) -> int:
         parts = -(-panels // shared) * groups
@@ -51,6 +54,7 @@ def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) 
 
 def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool = False) -> Plan:
     """The plan around stream.py's kernel, with so many bits a weight, in pairs or not."""
+    from convbench.algorithms.fused.passing import passes_once
     from convbench.algorithms.gemm import stream
     from convbench.algorithms.gemm.cut import cut_of
     from convbench.vector.build import address_of
@@ -62,6 +66,8 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     depth, filters, cut = s.c // s.groups * s.r * s.s, s.k // s.groups, cut_of(weights, s.n)
     panels, chunks = -(-filters // BLOCK), -(-depth // cut.depth)
     filled = -(-depth // cut.unit) * cut.unit
+    panel_bytes = weights.before(filled)
+    cut = cut._replace(once=passes_once(s, device, s.groups * panels * panel_bytes))
     together = stream.together(host(), s.n, weights)
     beside = 1 if together > 1 else host().panels
     shared = shared_panels(together if together > 1 else SHARED_PANELS, panels, s.groups, device.threads, beside)
@@ -75,7 +81,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
         "packed": packed, "packed_bytes": packed.strides[0], "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,
         "image_bytes": 4 * s.groups * depth, "out_image_bytes": 4 * s.k,
-        "chunks": chunks, "panels": panels, "panel_bytes": weights.before(filled),
+        "chunks": chunks, "panels": panels, "panel_bytes": panel_bytes,
         "shared_panels": shared, "shares": -(-panels // shared),
         "block_images": images, "blocks": -(-s.n // images),
         "sums_bytes": sums.strides[0], "tickets": tickets(device.threads),

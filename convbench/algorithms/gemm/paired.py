@@ -80,7 +80,7 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
 
     def of_b(three: Index, i: Index, part: int) -> list[Vector]:
         for panel in range(panels):
-            (ahead + (beside_b * panel + (three * THREE + i * 3 + part) * step)).prefetch()
+            (ahead + (beside_b * panel + (three * THREE + i * 3 + part) * step)).prefetch(cut.once)
         line = b + (three * three_bytes + LINE + i * (3 * form.line) + part * form.line)
         return [form.load(code, line + beside_b * panel, j) for panel, j in vectors]
 

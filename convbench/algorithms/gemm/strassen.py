@@ -39,6 +39,7 @@ def in_24_bits(problem: Problem, device: Device) -> Plan:
 
 def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     """The plan around halves.py's kernel."""
+    from convbench.algorithms.fused.passing import passes_once
     from convbench.algorithms.gemm import halves
     from convbench.algorithms.gemm.cut import cut_of
     from convbench.vector.build import address_of
@@ -62,6 +63,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     sums = device.empty((device.threads, halves.PRODUCTS * -(-shared // side) * side * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     product_bytes = weights.before(half_depth)
+    cut = cut._replace(once=passes_once(s, device, s.groups * panels * halves.PRODUCTS * product_bytes))
     values = {
         "packed": packed, "packed_bytes": chunks_bytes, "sums": sums, "counters": counters,
         "images": s.n, "groups": s.groups, "depth": depth, "filters": filters,

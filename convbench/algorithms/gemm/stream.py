@@ -73,7 +73,7 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int, way
             k = start + way
             for panel, place in enumerate(streams):
                 if not near:
-                    (ahead + (beside_b * panel + k * step)).prefetch()
+                    (ahead + (beside_b * panel + k * step)).prefetch(cut.once)
                 elif not program.target.foresees:
                     (place + k * form.line + NEAR).prefetch()
             numbers = [form.load(code, streams[panel] + k * form.line, j) for panel, j in vectors]
@@ -213,9 +213,9 @@ def parts_of_rows(
     """Panels side by side, the rows in parts that differ by one at most."""
     a, b, scales, c = matrices
     side = program.target.panels
-    most, line = most_rows_of(program.target, side, cut), cut.weights.line
+    most, each = most_rows_of(program.target, side, cut), cut.weights.each
     parts = (rows + (most - 1)) // most
-    step = (parts + (line - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for a line
+    step = (parts + (each - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for all there is
     for part, first, number in code.equal_parts(rows, most):
         code.call(
             micro_kernel(program, cut, number, side, 1, False), a + first * cut.pitch, b, scales, beside,
