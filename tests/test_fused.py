@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused import plan
 from convbench.algorithms.fused.stages import Tile
+from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.gemm import gemv
 from convbench.algorithms.unit import axes
@@ -88,6 +89,20 @@ def test_narrower_registers(monkeypatch: pytest.MonkeyPatch, word: str, make: An
     x, w = problem.operands(0)
     y = answer(planned(problem, Poisoned(2), make, m, bits), problem, x, w)
     assert error_of(y, x, w, problem.shape) < 3e-6
+
+
+@pytest.mark.parametrize(("m", "taps", "with_zero"), [
+    (3, 3, (0, 1.5, -1.5, -0.5)), (5, 3, (0, 1, -1, 2, -2, -1 / 3)), (3, 5, (0, 1, -1, 2, -2, -1 / 3)),
+])  # fmt: skip
+def test_pairs_of_points_err_less_than_those_with_zero(m: int, taps: int, with_zero: tuple[float, ...]) -> None:
+    """By a quarter at least: what was the best choice before."""
+    problem = Problem(parse_shape(f"n2c48h30w30k32r{taps}s{taps}"))
+    x, w = problem.operands(0)
+
+    def error(make: Callable[[int, int], Transform]) -> float:
+        return error_of(answer(plan_of(problem, Poisoned(2), make, (m, m)), problem, x, w), x, w, problem.shape)
+
+    assert error(toom) < 0.75 * error(lambda outputs, length: Toom(outputs, length, with_zero))
 
 
 @given(

@@ -1,9 +1,12 @@
 """winograd.f<m> for float32 on the CPU: the points of its transforms, and the engine of algorithms/fused.
 
-Up to windows of 7 inputs the points are real, those of least float32 error in an exhaustive search over small
-fractions. Larger windows take i and -i among them, as rounding errors otherwise grow tenfold: F(7, 3) errs by 8e-7.
-But a pair of complex points costs three products instead of two. Where 1e-5 is exact enough, real points alone take
-fewer: F(7x5, 3x3) 63 for 35 outputs, F(7x7, 3x3) 97 for 49.
+Up to windows of 7 inputs the points are real. Larger windows take i and -i among them, as rounding errors otherwise
+grow tenfold: F(7, 3) errs by 8e-7. But a pair of complex points costs three products instead of two. Where 1e-5 is
+exact enough, real points alone take fewer: F(7x5, 3x3) 63 for 35 outputs, F(7x7, 3x3) 97 for 49.
+
+The points are those of least float32 error among small fractions. Where their number is even they are pairs p and -p,
+without 0: F(5, 3) then errs by 1.5e-6, where the best points with 0 among them err by 2.2e-6. F(7, 3) could err by 6e-7
+(3/8, 7/8, 7/4), but factors of 1 cost no multiplication.
 """
 
 from __future__ import annotations
@@ -25,10 +28,10 @@ POINTS: dict[int, tuple[tuple[float, ...], tuple[complex, ...]]] = {
     2: ((0,), ()),
     3: ((0, 1), ()),
     4: ((0, 1, -1), ()),
-    5: ((0, 1.5, -1.5, -0.5), ()),
+    5: ((3 / 8, -3 / 8, 5 / 4, -5 / 4), ()),
     6: ((0, 1.5, -1.5, 2 / 3, -2 / 3), ()),
-    7: ((0, 1, -1, 2, -2, -1 / 3), ()),
-    8: ((0, 1, -1, 1.5, -1.5), I),
+    7: ((9 / 32, -9 / 32, 7 / 8, -7 / 8, 7 / 4, -7 / 4), ()),
+    8: ((0, 13 / 16, -13 / 16, 13 / 8, -13 / 8), I),
     9: ((1, -1, 2, -2, 0.5, -0.5), I),
     10: ((0, 1, -1, 2, -2, 0.5, -0.5), I),
 }
