@@ -7,7 +7,7 @@ decides between gemv.cu, split.cu and cuBLAS (split.py).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench.algorithms.base import Algorithm, Plan
 from convbench.algorithms.gemm.im2col import fully_connected
@@ -15,6 +15,9 @@ from convbench.algorithms.gemm.split import fitting
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.vector.target import host
+
+if TYPE_CHECKING:
+    from convbench.vector.weights import Weights
 
 SHARED_PANELS = 16  # at most, that use a chunk of X after one another, where X is too large for the first cache
 SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
@@ -50,6 +53,25 @@ def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) 
         return -(-parts // threads) * -(-shared // side) * side
 
     return min(range(1, most + 1), key=lambda shared: (busiest(shared), -shared))
+
+
+def packed_weights(device: Device, w: Any, filled: int, weights: Weights) -> Any:
+    """W [groups, filters, D] in panels of 16 filters, D filled up with zeros to `filled`."""
+    from convbench.vector.weights import BLOCK
+
+    groups, filters, depth = w.shape
+    panels = -(-filters // BLOCK)
+    u, parts = weights.room(device, (groups, panels), filled)
+
+    def one(item: int, thread: int) -> None:
+        group, panel = divmod(item, panels)
+        part = w[group, panel * BLOCK : (panel + 1) * BLOCK]
+        block = device.xp.zeros((filled, BLOCK), part.dtype)
+        block[:depth, : len(part)] = part.T
+        weights.pack(device.xp, block, parts[group, panel])
+
+    device.parallel(one, groups * panels)
+    return u
 
 
 def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool = False) -> Plan:
@@ -91,18 +113,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     call = runner(address_of(KERNEL, stream.stream, cut, s.n if together > 1 else 0), device.threads)
 
     def prepare(w: Any) -> Any:
-        u, parts = weights.room(device, (s.groups, panels), filled)
-        flat = w.reshape(s.groups, filters, depth)
-
-        def one(item: int, thread: int) -> None:
-            group, panel = divmod(item, panels)
-            part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]
-            block = xp.zeros((filled, BLOCK), part.dtype)
-            block[:depth, : len(part)] = part.T
-            weights.pack(xp, block, parts[group, panel])
-
-        device.parallel(one, s.groups * panels)
-        return u
+        return packed_weights(device, w.reshape(s.groups, filters, depth), filled, weights)
 
     def run(x: Any, u: Any, y: Any) -> None:
         for name, array in (("x", x), ("u", u), ("y", y)):

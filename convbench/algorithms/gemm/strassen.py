@@ -91,13 +91,8 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
 
     additions = half_images * half_depth * 5 + half_images * half_filters * 8  # of LEFT, of RESULT
     flops = s.groups * (2 * halves.PRODUCTS * half_images * half_depth * half_filters + additions)
-    return Plan(
-        run,
-        prepare,
-        workspace,
-        f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters",
-        flops,
-    )
+    note = f"seven products of halves; their weights of {bits} bits packed in panels of 16 filters"
+    return Plan(run, prepare, workspace, note, flops)
 
 
 def right_hand_sums(device: Device, w: Any, half_depth: int, half_filters: int, weights: Weights) -> Any:
