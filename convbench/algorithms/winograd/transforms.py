@@ -20,7 +20,7 @@ Matrix = list[Row]
 
 HALF = Fraction(1, 2)
 # Finite points by m + r - 1, those of least float32 error in an exhaustive search over small fractions, with 0: its
-# zeros save a sixth of the additions. (They save vector code none, which factors the matrices: vector.py.)
+# zeros save an eighth of the additions. (They save vector code none, which factors the matrices: vector.py.)
 POINTS: dict[int, tuple[Fraction, ...]] = {
     1: (),
     2: (Fraction(0),),

@@ -5,8 +5,8 @@ grow tenfold: F(7, 3) errs by 8e-7. But a pair of complex points costs three pro
 exact enough, real points alone take fewer: F(7x5, 3x3) 63 for 35 outputs, F(7x7, 3x3) 97 for 49.
 
 The points are those of least float32 error among small fractions. Where their number is even they are pairs p and -p,
-without 0: F(5, 3) then errs by 1.5e-6, where the best points with 0 among them err by 2.2e-6. F(7, 3) could err by 6e-7
-(3/8, 7/8, 7/4), but factors of 1 cost no multiplication.
+without 0: F(5, 3) errs by 2/5 more with the best points that have 0 among them. Other pairs would serve F(7, 3)
+better (3/8, 7/8, 7/4), but factors of 1 cost no multiplication.
 """
 
 from __future__ import annotations
