@@ -89,7 +89,8 @@ def unavailable(kind: str) -> str:
 
 def device_line(kind: str) -> str:
     """What a usable device is."""
-    from convbench.devices.cpu import cpu_name, last_level_cache, physical_cores
+    from convbench.devices.cpu import cpu_name, physical_cores
+    from convbench.devices.cpu_caches import last_level_cache
 
     if kind == "cpu":
         return f"{cpu_name()}, {physical_cores()} cores, {size(last_level_cache())} last-level cache"

@@ -43,6 +43,7 @@ class FakeDevice:
     threads: int = 1
     xp: Any = np
     caches: tuple[str, ...] = ("hot", "cold")
+    last_level_bytes: int = 1 << 20
     cache_bytes: int = 1 << 20
     core_cache_bytes: int = 1 << 18
     capability: int = 0

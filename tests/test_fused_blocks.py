@@ -128,6 +128,31 @@ def test_blocks_that_leave_room_to_what_passes(images: int, strips: int, rows: i
     assert (blocks.private, blocks.tile_rows) == (True, rows)
 
 
+@pytest.mark.parametrize(("images", "of_filters", "keeps", "expected"), [
+    (16, 4 << 20, True, 2),  # what leaves room to what passes: 2 images of 9 tiles
+    (16, 4 << 20, False, 4),  # more, so that filters are read less often: 7 fit, but 4 keep both threads busy
+    (15, 4 << 20, False, 4),
+    (9, 4 << 20, False, 5),
+    (16, 1 << 10, False, 2),  # filters that are near need no large blocks
+    (16, 1 << 25, False, 4),  # from memory: at least 24 tiles,
+    (6, 1 << 25, False, 3),
+    (4, 1 << 25, False, 0),  # or none of a thread's own
+])  # fmt: skip
+def test_blocks_where_the_cache_does_not_keep_v(images: int, of_filters: int, keeps: bool, expected: int) -> None:
+    tile, work = Tile(toom(4, 3), toom(4, 3)), Work(images, 3, 3, 1, 256 * 4, filter_bytes=of_filters)
+    of_an_image = 9 * (36 * 1024 + 64 * 6 + 64 * 4 * 6)
+    blocks = cut(tile, work, Caches(int(4.2 * of_an_image), 1 << 24, 2, keeps))
+    assert blocks.images * blocks.private == expected
+
+
+def test_what_a_private_block_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """V, if it is shared, or where the core's own cache does not keep it."""
+    shape, device = parse_shape("n2c16h9w9k16r3s3"), Poisoned(2)
+    for keeps, private, expected in ((True, True, False), (True, False, True), (False, True, True)):
+        monkeypatch.setattr(Target, "keeps_own", keeps)
+        assert passing.passage(shape, device, private, False, 1, 1)[0].for_a == expected
+
+
 @pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])
 def test_the_planes_ask_for_every_line_that_is_written_or_read_later(rows: int, whole: bool) -> None:
     """Strips of 32 channels of y and 16 of x, or of each image all; what runs begin and end with counts for a line."""
@@ -202,17 +227,20 @@ def test_rooms_are_weighed_with_each_plan() -> None:
 
 @given(
     images=st.integers(1, 70), rows=st.integers(1, 60), tiles=st.integers(1, 60), groups=st.integers(1, 4),
-    depth=st.integers(1, 40), threads=st.integers(1, 64), caches=st.sampled_from(CACHES),
+    depth=st.integers(1, 40), threads=st.integers(1, 64), caches=st.sampled_from(CACHES), keeps=st.booleans(),
+    filter_bytes=st.sampled_from([0, 1 << 15, 1 << 19, 1 << 26]),
 )  # fmt: skip
 def test_blocks(
-    images: int, rows: int, tiles: int, groups: int, depth: int, threads: int, caches: tuple[int, int]
-) -> None:
-    """Whole images, or rows of one; blocks of a thread's own fit its cache."""
+    images: int, rows: int, tiles: int, groups: int, depth: int, threads: int, caches: tuple[int, int], keeps: bool,
+    filter_bytes: int,
+) -> None:  # fmt: skip
+    """Whole images, or rows of one; blocks of a thread's own fit its cache, or as much of it as V may take."""
     tile = Tile(toom(4, 3), toom(4, 3))
-    work = Work(images, rows, tiles, groups, 64 * depth)
-    blocks = cut(tile, work, Caches(*caches, threads))
+    work = Work(images, rows, tiles, groups, 64 * depth, filter_bytes=filter_bytes)
+    blocks = cut(tile, work, Caches(*caches, threads, keeps))
     assert 1 <= blocks.images <= images
     assert 1 <= blocks.tile_rows <= rows
     assert blocks.images == 1 or blocks.tile_rows == rows
     if blocks.private and blocks.tile_rows > 1:
-        assert blocks.images * blocks.tile_rows * tiles * tile.planes * 64 * depth <= caches[0]
+        v = blocks.images * blocks.tile_rows * tiles * tile.planes * 64 * depth
+        assert v <= (0.75 if keeps else 1.7) * caches[0]

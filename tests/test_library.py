@@ -112,7 +112,7 @@ def test_a_library_that_changes_x_is_wrong() -> None:
 
 
 def test_cold_calls_stage_every_copy() -> None:
-    device, log = FakeDevice(cache_bytes=1 << 12), list[str]()
+    device, log = FakeDevice(last_level_bytes=1 << 12), list[str]()
     data = operands(Problem(parse_shape(WORD)), device, 0)
     case = open_case(foreign(device, log=log), data, device, "cold")
     assert case.status == "ok", case.note

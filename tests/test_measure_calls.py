@@ -19,7 +19,7 @@ from convbench.shapes import parse_shape
 
 
 def test_cold_calls_rotate_over_copies_of_twice_the_cache() -> None:
-    device = FakeDevice(cache_bytes=1 << 12)
+    device = FakeDevice(last_level_bytes=1 << 12)
     problem = Problem(parse_shape("n1c4h8w8k4r1s1"))
     seen: list[tuple[int, int, int]] = []
 
@@ -33,7 +33,7 @@ def test_cold_calls_rotate_over_copies_of_twice_the_cache() -> None:
     case = open_case(Algorithm("a.b", on={"cpu": plan}), operands(problem, device, 0), device, "cold", weigh=False)
     assert case.status == "ok", case.note
     held = problem.bytes_min
-    assert (len(case.calls) - 1) * held >= 2 * device.cache_bytes
+    assert (len(case.calls) - 1) * held >= 2 * device.last_level_bytes
     seen.clear()
     for call in case.calls:
         call()

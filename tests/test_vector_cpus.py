@@ -108,5 +108,6 @@ def test_what_registers_hold() -> None:
         "nehalem": 1, "haswell": 4, "znver3": 4, "skylake-avx512": 12, "znver4": 26, "znver5": 12,
     }  # fmt: skip
     assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}
+    assert {name for name, t in TARGETS.items() if t.keeps_own} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.foresees} == {"znver5"}
     assert isinstance(host().lanes, int)

@@ -50,7 +50,8 @@ class Device(Protocol):
     threads: int  # CPU threads an algorithm may use
     xp: Any  # numpy, or cupy
     caches: tuple[str, ...]  # cache states it can time in; the first is the default
-    cache_bytes: int  # the last-level cache
+    last_level_bytes: int  # the last-level cache
+    cache_bytes: int  # what plans may count on of it
     core_cache_bytes: int  # the cache one core has to itself (0 on a GPU)
     capability: int  # a GPU's compute capability, 90 for 9.0; 0 on a CPU
 

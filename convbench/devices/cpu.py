@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
+from convbench.devices.cpu_caches import core_cache, last_level_cache, share_of
 from convbench.problem import COMPLEX, USUAL_PRECISIONS, Problem
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ PEAK_SIZE = 2048  # rows and columns of the matrix product that stands for the p
 MANY = 128  # products, between the largest Winograd tile of one group (121) and the smallest useful FFT (144)
 SHARES = 4  # parts a thread of a stack of products: fine enough to even out, coarse enough to cost nothing
 PEAK_SECONDS = 0.5  # for each ceiling
-DEFAULT_CACHE, DEFAULT_CORE_CACHE = 32 << 20, 512 << 10  # where the system does not say
 
 
 class Cpu:
@@ -39,7 +39,8 @@ class Cpu:
         self.xp: Any = numpy
         self.threads = threads
         self.hardware = cpu_name()
-        self.cache_bytes = last_level_cache()
+        self.last_level_bytes = last_level_cache()
+        self.cache_bytes = share_of(self.last_level_bytes, threads)
         self.core_cache_bytes = core_cache()
         self.capability = 0
         self._limit_threads()
@@ -109,7 +110,7 @@ class Cpu:
 
         Of NumPy's reductions this one (and a BLAS dot product) reads the fastest; a sum has to wait for its additions.
         """
-        source = self.xp.ones((self.threads, 4 * self.cache_bytes // 8 // self.threads))
+        source = self.xp.ones((self.threads, 4 * self.last_level_bytes // 8 // self.threads))
         best = self._best(lambda: self.parallel(lambda i, thread: source[i].max(), self.threads))
         return source.nbytes / best
 
@@ -261,30 +262,6 @@ def physical_cores() -> int:
         except OSError:
             cores.add((str(cpu), ""))
     return len(cores)
-
-
-def last_level_cache() -> int:
-    """Bytes of the largest cache of the first CPU."""
-    return max(_cache_sizes().values(), default=DEFAULT_CACHE)
-
-
-def core_cache() -> int:
-    """Bytes of the first CPU's second-level cache."""
-    return _cache_sizes().get(2, DEFAULT_CORE_CACHE)
-
-
-def _cache_sizes() -> dict[int, int]:
-    """Bytes by level (the larger of two of one level), where the system tells."""
-    sizes: dict[int, int] = {}
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            level, text = int((index / "level").read_text()), (index / "size").read_text().strip()
-            size = int(text.rstrip("KMG")) * units.get(text[-1], 1)
-        except (OSError, ValueError):
-            continue
-        sizes[level] = max(size, sizes.get(level, 0))
-    return sizes
 
 
 def _stolen_ticks() -> int:

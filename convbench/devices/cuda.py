@@ -71,7 +71,7 @@ class Cuda:
         self.threads = threads
         gpu = cupy.cuda.Device()
         self.hardware = cupy.cuda.runtime.getDeviceProperties(gpu.id)["name"].decode()
-        self.cache_bytes = int(gpu.attributes["L2CacheSize"])
+        self.last_level_bytes = self.cache_bytes = int(gpu.attributes["L2CacheSize"])
         self.core_cache_bytes = 0
         self.capability = int(gpu.compute_capability)
         self._nvml = open_nvml(gpu.pci_bus_id)

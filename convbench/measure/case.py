@@ -223,7 +223,7 @@ def changed_operands(data: Operands, device: Device, sign: int = 1) -> list[str]
 def _spread_over_copies(case: Case, plan: Plan, data: Operands, device: Device) -> None:
     """Cold cache on a CPU: calls rotate over copies of all operands, twice the last-level cache in all."""
     held = data.problem.bytes_min + (case.prepared_bytes or 0)
-    for _ in range(min(1000, -(-2 * device.cache_bytes // held))):
+    for _ in range(min(1000, -(-2 * device.last_level_bytes // held))):
         y = device.empty(data.problem.shape.y_shape, data.problem.storage)
         case.calls.append(timed_call(plan, device.put(data.x), plan.prepare(device.put(data.w)), y))
 

@@ -9,12 +9,17 @@ group of a block that is still large enough for the products fits a core's own c
 evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads. A
 thread that gets several takes the largest whose V, M and T leave half of that cache to what passes through it. Where
 there are fewer such blocks than threads, and filters enough, threads share out a block's filters; each makes V anew.
+
+Where a core's own cache does not keep V while filters pass through it (Target.keeps_own), V is asked for ahead as if it
+lay in the shared one. Then a thread's own blocks may be larger than that cache, and those are best that keep all
+threads as busy as possible and read the filters seldom.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import ceil_div
@@ -23,23 +28,30 @@ from convbench.vector.weights import LINE
 M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at most
 V_PART = 0.375  # of the shared one
 PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
+ASKED_PART = 1.7  # for V, M and T together, where V is asked for ahead anyway
 CLOSE_PART = 0.5  # of a core's own cache, for V, M and T of a thread's own block together, if that leaves
 CLOSE_ROWS = 16  # or more tiles
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay,
 FEW_ROWS = 8  # or so many, where all filters are at most
+ASKED_ROWS = 24  # or so many, where V is asked for ahead anyway and filters come from far
 FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
 ENOUGH_TILES = 24  # of a block: with fewer, products wait for filters that come from memory
 SHARE_FILTERS = 96  # of a group, for each further thread that makes V anew instead of reading it from another core
+FILTERS_TIME = 3  # of that of a tile's products: fitted to blocks of 9 to 72 tiles on an Intel Xeon
 EVEN = 1.15  # the work of the busiest thread, over an even share, at most
 
 
 @dataclass(frozen=True)
 class Caches:
-    """Bytes: a core's own, the one all share; and how many threads share it."""
+    """Bytes: a core's own, the one all share; and how many threads share it.
+
+    keeps: whether the core's own holds V while filters pass through it (Target.keeps_own).
+    """
 
     core: int
     shared: int
     threads: int
+    keeps: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,19 +95,41 @@ class Blocks:
 
 def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     """The rule above."""
-    own = min(int(PRIVATE_PART * caches.core) // (tile.planes * work.tile_bytes), _fitting(tile, work, caches, False))
-    least = FEW_ROWS if work.filter_bytes <= FILTERS_PART * caches.shared else LEAST_ROWS
+    limits = _limits(tile, work, caches)
     shared, one = (_shared(part, most_tiles(tile, part, caches)) for part in (work, replace(work, groups=1)))
     waits = work.passes(caches) and _tiles(shared) * work.tiles < ENOUGH_TILES
     if waits and one.number(work) < shared.number(work) and work.unevenness(1, caches.threads) <= EVEN:
         shared = one
-    private = list(_private(work, least, own, caches.threads))
-    close = int(CLOSE_PART * caches.core) // (tile.planes * work.tile_bytes + sum(_room(tile, work)))
-    fitting = [blocks for blocks in private if CLOSE_ROWS <= _tiles(blocks) * work.tiles <= close]
-    largest = max(private, key=_tiles, default=shared)
-    if largest.number(work) * work.groups <= caches.threads:  # each thread reads its filters once
-        return largest
-    return max(fitting, key=_tiles, default=largest)
+    private = list(_private(work, limits.least, limits.most, caches.threads))
+    fitting = [blocks for blocks in private if limits.least_close <= _tiles(blocks) * work.tiles <= limits.most_close]
+    best = max(private, key=_tiles, default=shared)
+    if not caches.keeps:
+        best = min(private, key=lambda blocks: _time(blocks, work, caches.threads), default=shared)
+    if best.number(work) * work.groups <= caches.threads:  # each thread reads its filters once
+        return best
+    return max(fitting, key=_tiles, default=best)
+
+
+class _Limits(NamedTuple):
+    """Tiles of a thread's own block, from and to; and of one that leaves room in the cache for what passes."""
+
+    least: int
+    most: int
+    least_close: int
+    most_close: int
+
+
+def _limits(tile: Tile, work: Work, caches: Caches) -> _Limits:
+    v = tile.planes * work.tile_bytes
+    all_parts, fits = v + sum(_room(tile, work)), _fitting(tile, work, caches, False)
+    close = int(CLOSE_PART * caches.core) // all_parts
+    least = FEW_ROWS if work.filter_bytes <= FILTERS_PART * caches.shared else LEAST_ROWS
+    if caches.keeps:
+        return _Limits(least, min(fits, int(PRIVATE_PART * caches.core) // v), CLOSE_ROWS, close)
+    return _Limits(
+        ASKED_ROWS if work.passes(caches) else least, min(fits, int(ASKED_PART * caches.core) // all_parts),
+        ASKED_ROWS if work.filter_bytes > caches.core else CLOSE_ROWS, close,
+    )  # fmt: skip
 
 
 def _room(tile: Tile, work: Work) -> tuple[int, int]:
@@ -114,14 +148,24 @@ def _private(work: Work, least: int, most: int, threads: int) -> Iterator[Blocks
     strips = [Blocks(1, rows, True) for rows in range(1, min(work.rows - 1, most // work.tiles) + 1)]
     for blocks in whole + strips:
         is_all = (blocks.images, blocks.tile_rows) == (work.images, work.rows)  # a shared block would not be larger
-        parts = blocks.number(work) * work.groups
-        shares = max(1, threads // parts)
+        shares = max(1, threads // (blocks.number(work) * work.groups))
         if work.filters // work.groups < SHARE_FILTERS * (shares - 1):
             shares = 1
-        fullest = ceil_div(parts * shares, threads) * _tiles(blocks) * ceil_div(work.items, shares) * threads
-        is_even = fullest <= EVEN * work.images * work.rows * work.groups * work.items
+        cut_up = replace(blocks, shares=shares)
+        is_even = _fullest(cut_up, work, threads) * threads <= EVEN * work.images * work.rows * work.groups * work.items
         if is_even and (is_all or _tiles(blocks) * work.tiles >= least):
-            yield replace(blocks, shares=shares)
+            yield cut_up
+
+
+def _fullest(blocks: Blocks, work: Work, threads: int) -> int:
+    """Tiles of the busiest thread, each counted once for each of the items made of it."""
+    parts = blocks.number(work) * work.groups * blocks.shares
+    return ceil_div(parts, threads) * _tiles(blocks) * ceil_div(work.items, blocks.shares)
+
+
+def _time(blocks: Blocks, work: Work, threads: int) -> float:
+    """The busiest thread's, in tiles, where a panel's filters come anew for each block, in FILTERS_TIME."""
+    return _fullest(blocks, work, threads) * (1 + FILTERS_TIME / (_tiles(blocks) * work.tiles))
 
 
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:

@@ -67,7 +67,7 @@ def passage(
     """
     once, bars = passes_once(s, device, u_bytes + v_bytes), host().bars_passers
     may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
-    asks = Asks(not private, once, for_result=is_read_first(s, device), for_input=asks_for_x)
+    asks = Asks(not (private and host().keeps_own), once, for_result=is_read_first(s, device), for_input=asks_for_x)
     if not may_stream or (bars and device.threads == 1):
         return asks, KEPT
     return asks, PAST_IF_FAR if bars else PAST

@@ -114,7 +114,7 @@ def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, wei
 
 def caches_of(device: Device) -> Caches:
     """What the blocks are cut for."""
-    return Caches(device.core_cache_bytes, device.cache_bytes, device.threads)
+    return Caches(device.core_cache_bytes, device.cache_bytes, device.threads, host().keeps_own)
 
 
 def fused(
