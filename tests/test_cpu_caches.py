@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convbench.devices.cpu import Cpu
-from convbench.devices.cpu_caches import last_level_cache, share_of
+from convbench.devices.cpu_caches import beyond_caches, last_level_cache, share_of
 
 MB = 1 << 20
 
@@ -16,6 +16,11 @@ MB = 1 << 20
 )
 def test_of_a_large_cache_as_much_as_the_threads_may_claim(last_level: int, threads: int, expected: int) -> None:
     assert share_of(last_level * MB, threads) == expected * MB
+
+
+@pytest.mark.parametrize(("last_level", "expected"), [(8, 32), (32, 128), (256, 1024), (480, 1024), (1152, 2304)])
+def test_what_is_read_to_measure_memory(last_level: int, expected: int) -> None:
+    assert beyond_caches(last_level * MB) == expected * MB
 
 
 def test_a_cpu_knows_both() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
-from convbench.devices.cpu_caches import core_cache, last_level_cache, share_of
+from convbench.devices.cpu_caches import beyond_caches, core_cache, last_level_cache, share_of
 from convbench.problem import COMPLEX, USUAL_PRECISIONS, Problem
 
 if TYPE_CHECKING:
@@ -106,11 +106,11 @@ class Cpu:
         return multiply_add_peak(self.threads, PEAK_SECONDS) if precision != "float64" else None
 
     def bandwidth_peak(self) -> float:
-        """The best of several searches for the largest of four times the last-level cache in numbers, by all threads.
+        """The best of several searches for the largest of as many numbers as no cache holds, by all threads.
 
         Of NumPy's reductions this one (and a BLAS dot product) reads the fastest; a sum has to wait for its additions.
         """
-        source = self.xp.ones((self.threads, 4 * self.last_level_bytes // 8 // self.threads))
+        source = self.xp.ones((self.threads, beyond_caches(self.last_level_bytes) // 8 // self.threads))
         best = self._best(lambda: self.parallel(lambda i, thread: source[i].max(), self.threads))
         return source.nbytes / best
 

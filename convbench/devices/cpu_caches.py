@@ -6,6 +6,7 @@ from pathlib import Path
 
 DEFAULT_CACHE, DEFAULT_CORE_CACHE = 32 << 20, 512 << 10  # where the system does not say
 LEAST_SHARE, THREAD_SHARE = 32 << 20, 16 << 20  # of the last-level cache, for all threads and for each
+LARGE = 1 << 30
 
 
 def last_level_cache() -> int:
@@ -20,6 +21,11 @@ def share_of(last_level: int, threads: int) -> int:
     more than memory does.
     """
     return min(last_level, max(LEAST_SHARE, THREAD_SHARE * threads))
+
+
+def beyond_caches(last_level: int) -> int:
+    """Bytes that come from memory, read again and again: four times the cache, or twice where that is a great deal."""
+    return min(4 * last_level, max(LARGE, 2 * last_level))
 
 
 def core_cache() -> int:

@@ -93,7 +93,7 @@ class Row:
         later=True,
     )
     ceiling_gbs: float | None = _column(
-        "GB/s from memory, measured in the same run: reading (CUDA: copying) four times the last-level cache",
+        "GB/s from memory, measured in the same run: reading two to four times the last-level cache (CUDA: copying)",
         later=True,
     )
     workspace_bytes: int | None = _column("bytes the plan says it needs beyond x, w, y and the prepared filters")
