@@ -6,7 +6,7 @@ from pathlib import Path
 
 DEFAULT_CACHE, DEFAULT_CORE_CACHE = 32 << 20, 512 << 10  # where the system does not say
 LEAST_SHARE, THREAD_SHARE = 32 << 20, 16 << 20  # of the last-level cache, for all threads and for each
-LARGE = 1 << 30
+LARGE = 1 << 30  # of which four times a cache is shortened to twice, to measure memory
 
 
 def last_level_cache() -> int:

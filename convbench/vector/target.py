@@ -20,6 +20,10 @@ class Target:
         return f"+{feature}" in self.features.split(",")
 
     @property
+    def _is_zen(self) -> bool:
+        return self.cpu.startswith("znver")
+
+    @property
     def lanes(self) -> int:
         """float32 a register holds: 16 with AVX-512, 8 with AVX, 4 with SSE or NEON."""
         return 16 if self._has("avx512f") else 8 if self._has("avx") else 4
@@ -53,16 +57,17 @@ class Target:
         So it is where the shared cache takes what the second level gives up (AMD's since Zen). Elsewhere such a line is
         kept in the first level alone, which is too small for what is asked for ahead.
         """
-        return self.cpu.startswith("znver")
+        return self._is_zen
 
     @property
     def keeps_own(self) -> bool:
         """Whether the second-level cache keeps what a thread works on while other data stream through it.
 
         A Zen's does. Intel's server cores lose enough of it to wait, well before it is full: there all that is read
-        again is asked for ahead, wherever it should be, and a request for what is there costs next to nothing.
+        again is asked for ahead, wherever it should be, and a request for what is there costs next to nothing. Other
+        CPUs are taken to be like them.
         """
-        return self.cpu.startswith("znver")
+        return self._is_zen
 
 
 @lru_cache(maxsize=1)

@@ -37,7 +37,7 @@ ASKED_ROWS = 24  # or so many, where V is asked for ahead anyway and filters com
 FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
 ENOUGH_TILES = 24  # of a block: with fewer, products wait for filters that come from memory
 SHARE_FILTERS = 96  # of a group, for each further thread that makes V anew instead of reading it from another core
-FILTERS_TIME = 3  # of that of a tile's products: fitted to blocks of 9 to 72 tiles on an Intel Xeon
+FILTERS_TILES = 3  # whose products take as long as a block's filters add: fitted to 9 to 72 tiles on an Intel Xeon
 EVEN = 1.15  # the work of the busiest thread, over an even share, at most
 
 
@@ -164,8 +164,8 @@ def _fullest(blocks: Blocks, work: Work, threads: int) -> int:
 
 
 def _time(blocks: Blocks, work: Work, threads: int) -> float:
-    """The busiest thread's, in tiles, where a panel's filters come anew for each block, in FILTERS_TIME."""
-    return _fullest(blocks, work, threads) * (1 + FILTERS_TIME / (_tiles(blocks) * work.tiles))
+    """The busiest thread's, in tiles, to which the filters of each of its blocks add FILTERS_TILES."""
+    return _fullest(blocks, work, threads) * (1 + FILTERS_TILES / (_tiles(blocks) * work.tiles))
 
 
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
