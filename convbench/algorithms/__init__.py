@@ -23,6 +23,7 @@ TABLE = (
     "gemm.skinny",
     "gemm.strassen",
     "gemm.pairs",
+    "gemm.int8x3",
     "gemm.split3",
     "fft.full",
     "fft.tiled",

@@ -109,6 +109,7 @@ def optimised(arguments: str, write: Write, parameters: tuple[Any, ...], target:
 def _initialise() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # of what kernels say in assembly
 
 
 @lru_cache(maxsize=1)

@@ -234,13 +234,13 @@ class Pointer:
         """Write a 64-bit integer."""
         self.code.builder.store(self.code.integer(number), self.value, align=8)
 
-    def prefetch(self, once: bool = False, write: bool = False) -> None:
+    def prefetch(self, once: bool = False, write: bool = False, near: bool = False) -> None:
         """Ask for the cache line here, into the second-level cache.
 
-        once: it need not be kept after its first use; write: it will be written.
+        once: it need not be kept after its first use; write: it will be written; near: into the first level too.
         """
         kind = ir.FunctionType(ir.VoidType(), [POINTER, INT32, INT32, INT32])
-        keep = 3 if write else 0 if once else 2
+        keep = 3 if write or near else 0 if once else 2
         words = [ir.Constant(INT32, n) for n in (int(write), keep, 1)]  # 1: data
         self.code.builder.call(self.code.external("llvm.prefetch.p0", kind), [self.value, *words])
 

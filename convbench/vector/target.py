@@ -60,6 +60,11 @@ class Target:
         return self._is_zen
 
     @property
+    def multiplies_tiles(self) -> bool:
+        """Whether it multiplies tiles of bytes (tiles.py)."""
+        return self._has("amx-tile") and self._has("amx-int8") and self.lanes == 16
+
+    @property
     def keeps_own(self) -> bool:
         """Whether the second-level cache keeps what a thread works on while other data stream through it.
 

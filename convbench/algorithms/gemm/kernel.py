@@ -32,7 +32,7 @@ FIELDS = (
 PHASES = ("gather", "products", "output")
 
 
-class _Panel:
+class Panel:
     """Which pixels and filters a thread works on."""
 
     def __init__(self, code: Code, f: Fields, item: Index) -> None:
@@ -59,7 +59,7 @@ def convolve(
     a, m = scratch + f.a_at, scratch + f.m_at
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
-        panel = _Panel(code, f, item)
+        panel = Panel(code, f, item)
         with clock.phase(1):
             for i in code.range(panel.panels * blocks):
                 clear(code, m + i * f.block_bytes, panel.pixels)
@@ -107,7 +107,7 @@ def write(program: Program, code: Code) -> None:
 
 
 def gather(
-    program: Program, code: Code, f: Fields, panel: _Panel, steps: tuple[tuple[int, ...], int],
+    program: Program, code: Code, f: Fields, panel: Panel, steps: tuple[tuple[int, ...], int],
     chunk: tuple[Index, Index], where: tuple[Pointer, Pointer],
 ) -> None:  # fmt: skip
     """A of some channels: their rows, and from those each tap's pixels."""

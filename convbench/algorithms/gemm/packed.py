@@ -49,10 +49,16 @@ def even_parts(count: int, most: int) -> int:
     return -(-count // -(-count // max(1, most)))
 
 
+def as_seen(s: ConvShape) -> ConvShape:
+    """The shape itself; an image of which each pixel is multiplied by itself is one row of pixels."""
+    if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
+        return ConvShape(s.n, s.c, 1, s.h * s.w, s.k, 1, 1, groups=s.groups)
+    return s
+
+
 def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int, in_pairs: bool = False) -> Cut:
     """The stated rule, by CHUNK_TAPS, or for pairs chunk_of, by CACHE_PART, MOST_FILTERS and ITEMS_EACH."""
-    if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
-        s = ConvShape(s.n, s.c, 1, s.h * s.w, s.k, 1, 1, groups=s.groups)
+    s = as_seen(s)
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
     blocks = blocks_together(target, filters)
     panels = -(-filters // (blocks * BLOCK))

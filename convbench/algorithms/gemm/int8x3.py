@@ -1,0 +1,32 @@
+"""gemm.int8x3: any convolution in float32 on units that multiply tiles of bytes (Intel's AMX), by im2col in panels.
+
+Each number is three signed bytes times a scale (vector/digits.py), of whose nine products six are made. The plan is
+int8x3_plan.py, the kernel int8x3_kernel.py.
+"""
+
+from __future__ import annotations
+
+from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.devices.base import Device
+from convbench.problem import Problem
+
+
+def on_amx(problem: Problem, device: Device) -> Plan:
+    """The plan, if the CPU has AMX."""
+    from convbench.algorithms.gemm.int8x3_plan import plan
+    from convbench.vector.tiles import why_no_tiles
+
+    if reason := why_no_tiles():
+        raise Unsupported(reason)
+    return plan(problem, device)
+
+
+ALGORITHMS = [
+    Algorithm(
+        "gemm.int8x3",
+        on={"cpu": on_amx},
+        precisions={"cpu": ("float32",)},
+        needs={"cpu": "AMX"},
+        summary="im2col in panels, each number as three bytes: float32's accuracy from Intel's AMX",
+    )
+]

@@ -1,0 +1,208 @@
+"""Numbers as three signed bytes each, so that tiles of bytes (tiles.py) multiply what is float32.
+
+    a = scale (a0 + a1 / 2^8 + a2 / 2^16),    a0, a1, a2 in -128 .. 127
+    a b ~ scale_a scale_b (a0 b0 + (a0 b1 + a1 b0) / 2^8 + (a0 b2 + a1 b1 + a2 b0) / 2^16)
+
+This is the scheme of Ozaki, Ogita, Oishi and Rump (Numerical Algorithms 59, 2012) on integer units, as in Ootomo,
+Ozaki and Yokota (IJHPCA 38, 2024): numbers that share a scale are whole multiples of 2^-23 of the largest of them, and
+sums of products of bytes are exact. What errs is the rounding to 24 bits and what is left out of a product, so an error
+is as large for small sums as for large ones, and the same in any order.
+
+    A [tile of 16 rows] [step of 64] [digit] [16 rows, 64],   B [panel of 16 columns] scales, [step] [digit] [16, 16, 4]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from convbench.vector.build import Program
+from convbench.vector.code import INT32, Code, Index, Pointer, Vector
+from convbench.vector.numbers import BYTE
+from convbench.vector.scaling import most, most_of_all, size
+from convbench.vector.tiles import FOUR, ROWS, TILE, Tiles, tiles_of
+from convbench.vector.weights import BLOCK, LINE
+
+DIGITS = 3
+PRODUCTS = 6  # of digits, in a product of numbers
+STEP = 64  # numbers of the depth in a tile
+STEP_BYTES = DIGITS * TILE
+LARGEST = 127 << 16  # of the whole numbers: rounding does not bring one beyond 127 2^16 + 127 2^8 + 127
+LEAST = 2.0**-100  # what is largest is taken to be at least this; its inverse is far from overflowing
+MOST_DEPTH = (2**31 - 1) // (DIGITS * 2**14)  # the sums of three products of bytes that 32 bits hold
+SIDE = 2  # tiles of A whose sums are in registers together
+OF_A, OF_B = 6, 7  # the tiles that are multiplied; the others hold sums
+TOGETHER = 8  # lines of the next panel that are asked for without asking how many
+ORDER = ((1, 2, 0), (1, 0), (0,))  # of a step: digits of A that meet each of B, so that no sum is wanted twice at once
+
+
+def panel_bytes(depth: int) -> int:
+    """Of B."""
+    return LINE + -(-depth // STEP) * STEP_BYTES
+
+
+def measure(program: Program, code: Code) -> None:
+    """What brings numbers to whole ones, LARGEST at most; and a line behind it their scale, NaN if one is not finite.
+
+    Arguments: the numbers, bytes from run to run, runs, numbers of a run, where to put both, in all lanes.
+    """
+    first, step, runs, count, into = code.arguments
+    largest, broken = code.variable(0.0), code.variable(0.0)
+    for run in code.range(runs):
+        for i in code.range(0, count, code.lanes):
+            place = first + (run * step + i * 4)
+            (place + step).prefetch()  # runs are short, and far from one another: nothing foresees the next one
+            numbers = place.load(code.within(i, count))
+            largest.set(most(size(numbers), largest.get()))
+            broken.add(numbers * 0.0)
+    top = most(most_of_all(largest.get()), code.vector(LEAST))
+    into.store(Vector(code, code.builder.fdiv(code.constant(LARGEST), top.value)))
+    (into + LINE).store(top * (2**16 / LARGEST) + broken.get().sum())
+
+
+def digits_of(numbers: Vector, factor: Vector) -> Any:
+    """Numbers times a factor as whole ones whose bytes are their digits: above a byte that means nothing the first."""
+    code, builder = numbers.code, numbers.code.builder
+    whole = ir.VectorType(INT32, code.lanes)
+    name = f"llvm.lrint.v{code.lanes}i32.v{code.lanes}f32"
+    nearest = builder.call(code.external(name, ir.FunctionType(whole, [code.kind])), [(numbers * factor).value])
+    middle = ir.Constant(whole, [0x808080] * code.lanes)  # digits from 0 to 255; turning their first bits brings -128
+    return builder.xor(builder.add(nearest, middle), middle)
+
+
+def fours_of(code: Code, numbers: list[Any]) -> list[Vector]:
+    """Of four vectors' digits the first of all four in each lane, the second, the third."""
+    builder, whole = code.builder, ir.VectorType(INT32, code.lanes)
+
+    def same(number: int) -> ir.Constant:
+        return ir.Constant(whole, [number] * code.lanes)
+
+    def mixed(one: Any, other: Any, mask: int) -> Any:
+        """The bits of a mask from one, the rest from the other."""
+        return builder.or_(builder.and_(one, same(mask)), builder.and_(other, same(~mask & 0xFFFFFFFF)))
+
+    def up(value: Any, bits: int) -> Any:
+        return builder.shl(value, same(bits))
+
+    def down(value: Any, bits: int) -> Any:
+        return builder.lshr(value, same(bits))
+
+    pairs = (numbers[:2], numbers[2:])
+    (even, of_even), (odd, of_odd) = (
+        [mixed(one, up(other, 8), 0x00FF00FF) for one, other in pairs],  # bytes 0 and 2 of both
+        [mixed(down(one, 8), other, 0x00FF00FF) for one, other in pairs],  # bytes 1 and 3
+    )
+    found = (
+        mixed(down(even, 16), of_even, 0xFFFF), mixed(odd, up(of_odd, 16), 0xFFFF), mixed(even, up(of_even, 16), 0xFFFF)
+    )  # fmt: skip
+    return [Vector(code, builder.bitcast(digits, code.kind)) for digits in found]
+
+
+def line_of(into: Pointer, row: Index, tile_bytes: Index) -> Pointer:
+    """Where a row of A begins."""
+    return into + (row // ROWS * tile_bytes + row % ROWS * LINE)
+
+
+def split(program: Program, code: Code) -> None:
+    """A row of A from numbers that lie side by side; zeros behind them.
+
+    Arguments: the numbers, the factor, how many, the row's place in A, steps.
+    """
+    first, factor_at, count, into, steps = code.arguments
+    factor, builder = factor_at.load(), code.builder
+    for step in code.range(steps):
+        for part in range(0, STEP, code.lanes):
+            k = step * STEP + part
+            found = digits_of((first + k * 4).load(code.within(k, count)), factor)
+            found = builder.bitcast(found, ir.VectorType(BYTE, FOUR * code.lanes))
+            for digit in range(DIGITS):
+                places = [lane * FOUR + DIGITS - 1 - digit for lane in range(code.lanes)]
+                mask = ir.Constant(ir.VectorType(INT32, code.lanes), places)
+                place = into + (step * STEP_BYTES + (digit * TILE + part))
+                builder.store(builder.shuffle_vector(found, found, mask), place.value, align=1)
+
+
+def product(program: Program, code: Code) -> None:
+    """C [row, 16] = A B for tiles of rows.
+
+    Arguments: A, its bytes from tile to tile, the scales of its rows, B, C, tiles, steps, the panel that comes next:
+    its lines are asked for by the way.
+    """
+    a, tile_bytes, scales, b, c, count, steps, following = code.arguments
+    blocks = (count + (SIDE - 1)) // SIDE
+    lines = (blocks + (STEP_BYTES // LINE - 1)) // blocks  # of the next panel, at each step
+    lines = (lines + (TOGETHER - 1)) // TOGETHER * TOGETHER
+    for block in code.range(blocks):
+        first = block * SIDE
+        with code.cases(code.least(SIDE, count - first), range(1, SIDE + 1)) as cases:
+            for number in cases:
+                places = [a + (first + i) * tile_bytes for i in range(number)]
+                ahead = following + block * steps * lines * LINE
+                sums = _block(code, tiles_of(code, program.target), places, b + LINE, steps, (ahead, lines))
+                for i in range(number):
+                    row = (first + i) * ROWS
+                    _scaled(code, sums + i * STEP_BYTES, scales + row * 4, b, c + row * LINE)
+
+
+def _block(
+    code: Code, tiles: Tiles, a: list[Pointer], b: Pointer, steps: Index, coming: tuple[Pointer, Index]
+) -> Pointer:
+    """Sums of some tiles of A, three each: products of the same order, in memory."""
+    ahead, lines = coming
+    for total in range(DIGITS * len(a)):
+        tiles.zero(total)
+    for step in code.range(steps):
+        at = step * STEP_BYTES
+        soon = [place + (at + STEP_BYTES) for place in (b, *a)]  # the next step, asked for line by line
+        near = [place + line * LINE for place in soon for line in range(STEP_BYTES // LINE)]
+        each = -(-len(near) // (PRODUCTS * len(a)))
+        for of_b, digits in enumerate(ORDER):
+            tiles.load(OF_B, b + (at + of_b * TILE))
+            for of_a in digits:
+                for i, place in enumerate(a):
+                    tiles.load(OF_A, place + (at + of_a * TILE))
+                    tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
+                    for line in near[:each]:
+                        line.prefetch(near=True)
+                    near = near[each:]
+        for more in code.range(0, lines, TOGETHER):
+            for i in range(TOGETHER):
+                (ahead + (step * lines + more + i) * LINE).prefetch()
+        tiles.stay_awake()
+    room = code.room(len(a) * STEP_BYTES // code.bytes)
+    room = room.integer_as_pointer(room.address)
+    for total in range(DIGITS * len(a)):
+        tiles.store(total, room + total * TILE)
+    return room
+
+
+def _scaled(code: Code, sums: Pointer, of_rows: Pointer, of_columns: Pointer, into: Pointer) -> None:
+    """A tile of C: sums of each order of magnitude, whole numbers, put together."""
+    builder, whole = code.builder, ir.VectorType(INT32, code.lanes)
+    for row in code.range(ROWS):
+        for part in range(0, LINE, code.bytes):
+            orders = []
+            for order in range(DIGITS):
+                place = (sums + (row * LINE + (order * TILE + part))).value
+                orders.append(Vector(code, builder.sitofp(builder.load(place, align=4, typ=whole), code.kind)))
+            total = orders[2] * 2.0**-16 + (orders[1] * 2.0**-8 + orders[0])
+            factor = (of_rows + row * 4).broadcast() * (of_columns + part).load()
+            (into + (row * LINE + part)).store(total * factor)
+
+
+def pack(xp: Any, numbers: Any, into: Any) -> None:
+    """A panel of B, panel_bytes(depth) bytes, from numbers [depth, 16 or fewer]; zeros for the missing."""
+    depth, columns = numbers.shape
+    steps = -(-depth // STEP)
+    with xp.errstate(invalid="ignore"):  # of what is not finite: its column's scale is not either
+        top = xp.maximum(abs(numbers).max(axis=0), LEAST).astype(float)
+        whole = xp.zeros((steps * STEP, BLOCK), xp.int32)
+        whole[:depth, :columns] = xp.rint(numbers * (LARGEST / top)).astype(xp.int32)
+    scales = into[:LINE].view(xp.float32)
+    scales[...] = 0
+    scales[:columns] = xp.where(xp.isfinite(top), top * (2**16 / LARGEST), xp.nan)
+    digits = ((whole + 0x808080) ^ 0x808080).astype("<i4").view(xp.uint8).reshape(steps, STEP // FOUR, FOUR, BLOCK, 4)
+    places = into[LINE:].reshape(steps, DIGITS, STEP // FOUR, BLOCK, FOUR)
+    for digit in range(DIGITS):
+        places[:, digit] = digits[..., DIGITS - 1 - digit].swapaxes(-1, -2)

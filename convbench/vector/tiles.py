@@ -1,0 +1,181 @@
+"""Units that multiply tiles of bytes: Intel's AMX, and the same in memory for CPUs that have none.
+
+A tile is 16 lines of 64 bytes; there are eight. A holds 64 signed bytes a line, B fours of them for 16 columns, C sums
+of 32 bits:
+
+    C [16, 16] += A [16, 64] B [16 fours, 16, 4]      (TDPBSSD in Intel's Software Developer's Manual)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from functools import lru_cache
+from typing import Any, Protocol
+
+from llvmlite import ir
+
+from convbench.vector.code import INT32, Code, Pointer
+from convbench.vector.numbers import BYTE, INT
+from convbench.vector.target import Target, host
+from convbench.vector.weights import LINE
+
+ROWS = 16  # lines of a tile
+TILE = ROWS * LINE  # its bytes
+TILES = 8
+FOUR = 4  # bytes of a line of A that meet one number of 32 bits of B
+CONFIGURATION, PALETTE, WIDTHS, HEIGHTS = 64, 1, 16, 48  # of AMX: bytes, and where the tiles' sizes stand
+ARCH_PRCTL, ASK_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64
+
+
+class Tiles(Protocol):
+    """Eight tiles, by number."""
+
+    def begin(self) -> None:
+        """To be called by each thread before it uses them."""
+
+    def zero(self, tile: int) -> None:
+        """C = 0."""
+
+    def load(self, tile: int, place: Pointer) -> None:
+        """Lines that follow one another."""
+
+    def multiply(self, total: int, a: int, b: int) -> None:
+        """C += A B."""
+
+    def store(self, tile: int, place: Pointer) -> None:
+        """C to lines that follow one another."""
+
+    def stay_awake(self) -> None:
+        """To be called every microsecond or more often, or else the next store has to wait."""
+
+    def end(self) -> None:
+        """The thread no longer needs them."""
+
+
+class Amx:
+    """The CPU's own."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+
+    def _do(self, name: str, *values: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        self.code.builder.call(self.code.external(f"llvm.x86.{name}", kind), values)
+
+    def begin(self) -> None:
+        """Load a configuration: each tile's bytes a line, and lines."""
+        code = self.code
+        sizes = bytearray(CONFIGURATION)
+        sizes[0] = PALETTE
+        sizes[WIDTHS : WIDTHS + 2 * TILES : 2] = [LINE] * TILES
+        sizes[HEIGHTS : HEIGHTS + TILES] = [ROWS] * TILES
+        room = code.room(CONFIGURATION // code.bytes)
+        for part in range(0, CONFIGURATION, 8):
+            (room.integer_as_pointer(room.address) + part).set_integer(int.from_bytes(sizes[part : part + 8], "little"))
+        self._do("ldtilecfg", room.integer_as_pointer(room.address).value)
+
+    def zero(self, tile: int) -> None:
+        """tilezero"""
+        self._do("tilezero", ir.Constant(BYTE, tile))
+
+    def load(self, tile: int, place: Pointer) -> None:
+        """tileloadd"""
+        self._do("tileloadd64", ir.Constant(BYTE, tile), place.value, ir.Constant(INT, LINE))
+
+    def multiply(self, total: int, a: int, b: int) -> None:
+        """tdpbssd"""
+        self._do("tdpbssd", *(ir.Constant(BYTE, tile) for tile in (total, a, b)))
+
+    def store(self, tile: int, place: Pointer) -> None:
+        """tilestored"""
+        self._do("tilestored64", ir.Constant(BYTE, tile), place.value, ir.Constant(INT, LINE))
+
+    def stay_awake(self) -> None:
+        """An addition that nobody needs, of floating-point numbers.
+
+        After a microsecond in which no wide vector of them was added or multiplied, the next store takes as long as
+        sixty products (found on Granite Rapids: what is not used seems to be switched off).
+        """
+        kind = ir.FunctionType(ir.VoidType(), [])
+        self.code.builder.asm(kind, "vaddps %zmm31, %zmm31, %zmm31", "~{zmm31}", [], side_effect=True)
+
+    def end(self) -> None:
+        """tilerelease"""
+        self._do("tilerelease")
+
+
+class Portable:
+    """The same in memory: slow, for tests and for reading."""
+
+    def __init__(self, code: Code) -> None:
+        self.code, self.whole = code, ir.VectorType(INT32, code.lanes)
+        self.sums: dict[int, Pointer] = {}
+        self.places: dict[int, Pointer] = {}
+
+    def begin(self) -> None:
+        """Nothing to set up."""
+
+    def zero(self, tile: int) -> None:
+        """In memory that is taken when a tile is first used."""
+        code = self.code
+        if tile not in self.sums:
+            room = code.room(TILE // code.bytes)
+            self.sums[tile] = room.integer_as_pointer(room.address)
+        for part in code.range(0, TILE, code.bytes):
+            (self.sums[tile] + part).store(code.vector(0.0))
+
+    def load(self, tile: int, place: Pointer) -> None:
+        """Remember the place."""
+        self.places[tile] = place
+
+    def _bytes(self, numbers: Any, byte: int) -> Any:
+        """One signed byte of each number."""
+        builder = self.code.builder
+        up = builder.shl(numbers, ir.Constant(self.whole, [8 * (FOUR - 1 - byte)] * self.code.lanes))
+        return builder.ashr(up, ir.Constant(self.whole, [8 * (FOUR - 1)] * self.code.lanes))
+
+    def multiply(self, total: int, a: int, b: int) -> None:
+        """As the manual says."""
+        code, builder = self.code, self.code.builder
+        for row in code.range(ROWS):
+            for part in range(0, LINE, code.bytes):
+                place = (self.sums[total] + (row * LINE + part)).value
+                for k in code.range(ROWS):
+                    one = builder.load((self.places[a] + (row * LINE + k * FOUR)).value, align=4, typ=INT32)
+                    of_a = code.in_all_lanes(one, self.whole)
+                    of_b = builder.load((self.places[b] + (k * LINE + part)).value, align=4, typ=self.whole)
+                    sums = builder.load(place, align=4, typ=self.whole)
+                    for byte in range(FOUR):
+                        sums = builder.add(sums, builder.mul(self._bytes(of_a, byte), self._bytes(of_b, byte)))
+                    builder.store(sums, place, align=4)
+
+    def store(self, tile: int, place: Pointer) -> None:
+        """A copy."""
+        for part in self.code.range(0, TILE, self.code.bytes):
+            (place + part).store((self.sums[tile] + part).load())
+
+    def stay_awake(self) -> None:
+        """Nothing sleeps."""
+
+    def end(self) -> None:
+        """Nothing is held."""
+
+
+def tiles_of(code: Code, target: Target) -> Tiles:
+    """The target's own, or those in memory."""
+    return Amx(code) if target.multiplies_tiles else Portable(code)
+
+
+@lru_cache(maxsize=1)
+def why_no_tiles() -> str:
+    """Why AMX cannot be used, in words; empty where it can: the system has then been asked, once for the process."""
+    if not host().multiplies_tiles:
+        return "this CPU has no AMX for bytes"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "AMX is used on Linux alone"
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    if syscall(ARCH_PRCTL, ASK_PERMISSION, ctypes.c_ulong(TILE_DATA)) != 0:
+        return "the system does not permit AMX"
+    return ""
