@@ -12,7 +12,7 @@ from fused_plans import Poisoned, answers_wherever_y_lies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_algorithms import ODD, assert_right, run_guarded
-from test_digits import IN_MEMORY, NEEDS_AMX, WITH_AMX
+from test_digits import IN_MEMORY, NEEDS_AMX, WITH_AMX, usable
 from test_gemv import assert_product, layers
 from vector_targets import EVERYWHERE
 
@@ -60,7 +60,7 @@ def variant(target: Target = IN_MEMORY) -> Algorithm:
 @EVERYWHERE
 @pytest.mark.parametrize("word", SHAPES)
 def test_shapes_on_every_kind_of_register(target: Target, word: str) -> None:
-    algorithm, problem = variant(target), Problem(parse_shape(word))
+    algorithm, problem = variant(usable(target)), Problem(parse_shape(word))
     assert_right(algorithm, problem, *run_guarded(algorithm, problem, Poisoned(2)))
 
 
