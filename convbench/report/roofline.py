@@ -18,6 +18,10 @@ from convbench.units import counted
 
 PANEL = 4.4  # inches
 NAMED = 16  # layers whose fastest algorithms are named
+PARTS = {
+    "split3": "tensor cores",
+    "int8x3": "units for tiles of bytes",
+}  # that numbers are cut into, by algorithms' names
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ def roofline_chart(series: Sequence[Series]) -> Any | None:
         "Lines: multiply-adds on registers, and memory, whose line operands that stay in the cache can pass. Large, "
         "with the layer's name: the best of each layer."
     )
-    if any(algo.endswith(".split3") for algo in drawn):
-        facts += " What split3 cuts numbers into is multiplied on tensor cores, which can pass the first."
+    for ending, where in PARTS.items():
+        if any(algo.endswith(f".{ending}") for algo in drawn):
+            facts += f" What {ending} cuts numbers into is multiplied on {where}, which can pass the first."
     if absent:
         facts += f" {counted(absent, 'algorithm')} that do{'es' * (absent == 1)} not say what is executed: not drawn."
     fig, axes = style.figure("Roofline: executed GFLOP/s against FLOPs a byte", facts, [PANEL] * len(shown))
