@@ -18,7 +18,6 @@ from vector_targets import EVERYWHERE
 
 from convbench.algorithms import built_in
 from convbench.algorithms.base import Algorithm, Unsupported
-from convbench.algorithms.fused import lines
 from convbench.algorithms.gemm import int8x3, int8x3_plan
 from convbench.algorithms.gemm.int8x3_kernel import multiply
 from convbench.algorithms.gemm.int8x3_plan import LEAST_PIXELS, Window, cut_up, shares_of
@@ -242,4 +241,3 @@ def test_flops_are_those_of_whole_steps_and_panels() -> None:
     problem = Problem(parse_shape("n2c64h13w13k20r3s3p1"))
     plan = int8x3_plan.plan(problem, Cpu(1), IN_MEMORY)
     assert plan.flops * 20 == problem.shape.flops * 32
-    assert lines.past_caches(problem.shape, Cpu(1)) == 0

@@ -95,8 +95,8 @@ class Amx:
     def stay_awake(self) -> None:
         """An addition that nobody needs, of floating-point numbers.
 
-        After a microsecond in which no wide vector of them was added or multiplied, the next store takes as long as
-        sixty products (found on Granite Rapids: what is not used seems to be switched off).
+        After a microsecond in which no wide vector of them was added or multiplied, the next store has to wait (found
+        on Granite Rapids: what is not used seems to be switched off).
         """
         kind = ir.FunctionType(ir.VoidType(), [])
         self.code.builder.asm(kind, "vaddps %zmm31, %zmm31, %zmm31", "~{zmm31}", [], side_effect=True)
