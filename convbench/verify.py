@@ -22,7 +22,11 @@ from convbench.units import error
 if TYPE_CHECKING:
     from rich.table import Table
 
-LAYERS_A_TABLE = 8  # what 80 columns hold
+OTHER_COLUMNS = (
+    33  # characters of a table beside its layers: names of algorithms, which may be folded, and random shapes
+)
+LEAST_COLUMN = len("3e-7 ")
+LEFT_OUT = ("skipped", "unsupported")
 INTERRUPTED = 130
 
 
@@ -88,10 +92,23 @@ def verify(
 
 
 def error_text(case: Case) -> str:
-    """The error where there is one, else the status."""
+    """The error where there is one, a dash for what was not to be done (the reason stands below), else the status."""
     if case.status == "ok" and case.judgement:
         return error(case.judgement.error, 0)
-    return case.status
+    return "-" if case.status in LEFT_OUT else case.status
+
+
+def side_by_side(layers: Sequence[Layer], width: int) -> list[list[Layer]]:
+    """The layers of each table, as many as so many characters hold; one table where there are none."""
+    tables, taken = [list[Layer]()], 0
+    for layer in layers:
+        characters = max(len(layer.name) + 1, LEAST_COLUMN)
+        if tables[-1] and taken + characters > width:
+            tables.append([])
+            taken = 0
+        tables[-1].append(layer)
+        taken += characters
+    return tables
 
 
 def error_table(layers: Sequence[Layer], tallies: dict[str, Tally]) -> Table:
@@ -99,9 +116,11 @@ def error_table(layers: Sequence[Layer], tallies: dict[str, Tally]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("error", no_wrap=True)
+    table.add_column(
+        "error", overflow="fold"
+    )  # alone gives way where a terminal is narrow: names are long, figures short
     for layer in layers:
-        table.add_column(layer.name, justify="right", overflow="fold")
+        table.add_column(layer.name, justify="right", no_wrap=True)
     table.add_column("random", justify="right", no_wrap=True)
     table.add_column("ok", justify="right", no_wrap=True)
     for name, tally in tallies.items():
@@ -147,12 +166,12 @@ def print_verification(
             verify(shown, algorithms, device, precision, seed, tallies)
     except KeyboardInterrupt:
         interrupted = True
-    for first in range(0, max(1, len(layers)), LAYERS_A_TABLE):
-        console.print(error_table(layers[first : first + LAYERS_A_TABLE], tallies))
+    for some in side_by_side(layers, console.width - OTHER_COLUMNS):
+        console.print(error_table(some, tallies))
     cases = [case for tally in tallies.values() for case in (*tally.layers.values(), *tally.random)]
     left_out: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
-        if case.status in ("skipped", "unsupported"):
+        if case.status in LEFT_OUT:
             left_out.setdefault((case.status, case.note), []).append(case)
         elif case.status != "ok":
             console.print(

@@ -201,6 +201,19 @@ def test_verify() -> None:
     assert re.search(rf"^\d+ ok(, \d+ skipped)?, {unsupported} unsupported(, \d+ skipped)?$", last)
 
 
+def test_verify_keeps_to_the_terminal_and_marks_what_is_not_to_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = convbench(
+        "verify", "--device", "cpu", "--shapes", "0", "--net", "vgg16", "--batch", "1", "--algo", "gemm.gemv.w24"
+    )
+    heads = [line for line in done.out.splitlines() if line.startswith("error")]
+    assert " ".join(heads).split().count("random") == len(heads) > 1
+    assert " ".join(heads).split().count("conv5_1") == 1
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    rows = [line.split() for line in done.out.splitlines() if line.startswith("gemm.gemv.w24")]
+    assert [row[1:] for row in rows] == [["-"] * (len(head.split()) - 3) + ["0/0"] for head in heads]
+
+
 def test_verify_without_random_shapes() -> None:
     done = convbench("verify", "--device", "cpu", "--shapes", "0", "--layer", "fc8", "--algo", "gemm.im2col")
     assert (done.code, done.out.strip().splitlines()[-1]) == (0, "1 ok")
