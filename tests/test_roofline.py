@@ -66,7 +66,7 @@ def test_the_chart_leaves_out_who_does_not_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algo", "units"), [("fft.split3", "tensor cores"), ("gemm.int8x3", "units for tiles of bytes")]
+    ("algo", "units"), [("fft.split3", "tensor cores"), ("winograd.f2.int8x3", "units for tiles of bytes")]
 )
 def test_other_units_may_pass_the_roof_and_large_rates_are_written_out(tmp_path: Path, algo: str, units: str) -> None:
     told: dict[str, Any] = {**TOLD, "ceiling_gbs": 4244.0}

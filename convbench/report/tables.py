@@ -123,7 +123,7 @@ def limit_table(one: Series) -> str:
         return ""
     note = (
         "More than 100 %: operands stayed in the cache, the ceiling was measured in a slower moment, or additions went "
-        "beside the multiply-adds (`.pairs`), or units for tiles multiplied (`gemm.int8x3`)."
+        "beside the multiply-adds (`.pairs`), or units for tiles multiplied (`.int8x3`)."
     )
     return f"{markdown(head, lines, 'llrrrrr')}\n\n{note}"
 

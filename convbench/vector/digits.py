@@ -18,9 +18,9 @@ from typing import Any
 from llvmlite import ir
 
 from convbench.vector.build import Program
-from convbench.vector.code import INT32, Code, Index, Pointer, Vector
+from convbench.vector.code import INT32, Code, Index, Number, Pointer, Vector
 from convbench.vector.numbers import BYTE
-from convbench.vector.scaling import most, most_of_all, size
+from convbench.vector.scaling import most_of_all, most_or_broken, size
 from convbench.vector.tiles import FOUR, ROWS, TILE, Tiles, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
@@ -48,17 +48,26 @@ def measure(program: Program, code: Code) -> None:
     Arguments: the numbers, bytes from run to run, runs, numbers of a run, where to put both, in all lanes.
     """
     first, step, runs, count, into = code.arguments
-    largest, broken = code.variable(0.0), code.variable(0.0)
+    largest = code.variable(LEAST)
     for run in code.range(runs):
         for i in code.range(0, count, code.lanes):
             place = first + (run * step + i * 4)
             (place + step).prefetch()  # runs are short, and far from one another: nothing foresees the next one
             numbers = place.load(code.within(i, count))
-            largest.set(most(size(numbers), largest.get()))
-            broken.add(numbers * 0.0)
-    top = most(most_of_all(largest.get()), code.vector(LEAST))
-    into.store(Vector(code, code.builder.fdiv(code.constant(LARGEST), top.value)))
-    (into + LINE).store(top * (2**16 / LARGEST) + broken.get().sum())
+            largest.set(most_or_broken(size(numbers), largest.get()))
+    factor, scale = factor_and_scale(most_of_all(largest.get(), most_or_broken))
+    into.store(factor)
+    (into + LINE).store(scale)
+
+
+def factor_and_scale(largest: Vector) -> tuple[Vector, Vector]:
+    """What brings numbers as large as these to whole ones, LARGEST at most, and what brings digits back.
+
+    The latter is NaN where the largest is not finite.
+    """
+    code = largest.code
+    factor = Vector(code, code.builder.fdiv(code.constant(LARGEST), largest.value))
+    return factor, largest * (2**16 / LARGEST) + largest * 0.0
 
 
 def digits_of(numbers: Vector, factor: Vector) -> Any:
@@ -142,7 +151,7 @@ def product(program: Program, code: Code) -> None:
                 sums = _block(code, tiles_of(code, program.target), places, b + LINE, steps, (ahead, lines))
                 for i in range(number):
                     row = (first + i) * ROWS
-                    _scaled(code, sums + i * STEP_BYTES, scales + row * 4, b, c + row * LINE)
+                    _scaled(code, sums + i * STEP_BYTES, (scales + row * 4, 4), b, c + row * LINE)
 
 
 def _block(
@@ -177,9 +186,57 @@ def _block(
     return room
 
 
-def _scaled(code: Code, sums: Pointer, of_rows: Pointer, of_columns: Pointer, into: Pointer) -> None:
-    """A tile of C: sums of each order of magnitude, whole numbers, put together."""
+def short_products(program: Program, code: Code, panels: int) -> None:
+    """C [panel] [row, 16] = A B for one panel of columns or two, so short that B stays in the first-level cache.
+
+    Arguments: A, its bytes from tile to tile, the scales of its rows, bytes from one to the next, B, bytes from panel
+    to panel, C, likewise, tiles, steps, and panels that will come: their lines are asked for by the way.
+    """
+    a, tile_bytes, scales, apart, b, panel, c, c_panel, count, steps, coming = code.arguments
+    tiles, places = tiles_of(code, program.target), [b + panel * i for i in range(panels)]
+    room = code.room(panels * STEP_BYTES // code.bytes)
+    room = room.integer_as_pointer(room.address)
+    lines = (panels * STEP_BYTES // LINE + (count - 1)) // count  # that are asked for at each step
+    lines = (lines + (TOGETHER - 1)) // TOGETHER * TOGETHER
+    for number in code.range(count):
+        for total in range(DIGITS * panels):
+            tiles.zero(total)
+        with code.cases(code.least(number, 1), range(2)) as cases:
+            for is_later in cases:
+                for step in code.range(steps):
+                    at = step * STEP_BYTES
+                    soon = [] if is_later else [place + (at + STEP_BYTES) for place in places]  # not yet near
+                    near = [place + line * LINE for place in soon for line in range(STEP_BYTES // LINE)]
+                    _short_step(code, tiles, a + (number * tile_bytes + at), [place + at for place in places], near)
+                    for more in code.range(0, lines, TOGETHER):
+                        for i in range(TOGETHER):
+                            (coming + ((number * steps + step) * lines + more + i) * LINE).prefetch()
+                    tiles.stay_awake()
+        for total in range(DIGITS * panels):
+            tiles.store(total, room + total * TILE)
+        for i, place in enumerate(places):
+            of_rows = (scales + number * ROWS * apart, apart)
+            _scaled(code, room + i * STEP_BYTES, of_rows, place, c + (c_panel * i + number * TILE))
+
+
+def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], near: list[Pointer]) -> None:
+    """The products of a step of the depth: a tile of A, panels of B. near: lines that are asked for between them."""
+    each = -(-len(near) // (PRODUCTS * len(b)))
+    for of_a, digits in enumerate(ORDER):
+        tiles.load(OF_A, a + of_a * TILE)
+        for of_b in digits:
+            for i, place in enumerate(b):
+                tiles.load(OF_B, place + (of_b * TILE + LINE))
+                tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
+                for line in near[:each]:
+                    line.prefetch(near=True)
+                near = near[each:]
+
+
+def _scaled(code: Code, sums: Pointer, of_rows: tuple[Pointer, Number], of_columns: Pointer, into: Pointer) -> None:
+    """A tile of C: sums of each order of magnitude, whole numbers, put together. of_rows: and bytes to the next one."""
     builder, whole = code.builder, ir.VectorType(INT32, code.lanes)
+    scales, apart = of_rows
     for row in code.range(ROWS):
         for part in range(0, LINE, code.bytes):
             orders = []
@@ -187,7 +244,7 @@ def _scaled(code: Code, sums: Pointer, of_rows: Pointer, of_columns: Pointer, in
                 place = (sums + (row * LINE + (order * TILE + part))).value
                 orders.append(Vector(code, builder.sitofp(builder.load(place, align=4, typ=whole), code.kind)))
             total = orders[2] * 2.0**-16 + (orders[1] * 2.0**-8 + orders[0])
-            factor = (of_rows + row * 4).broadcast() * (of_columns + part).load()
+            factor = (scales + row * apart).broadcast() * (of_columns + part).load()
             (into + (row * LINE + part)).store(total * factor)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from convbench.vector.code import Vector
@@ -24,11 +26,18 @@ def most(a: Vector, b: Vector) -> Vector:
     return Vector(a.code, builder.select(builder.fcmp_ordered(">", a.value, b.value), a.value, b.value))
 
 
-def most_of_all(numbers: Vector) -> Vector:
+def most_or_broken(a: Vector, b: Vector) -> Vector:
+    """The larger of two sizes, lane by lane; infinity is larger than all numbers, and NaN than that."""
+    builder, kind = a.code.builder, ir.VectorType(INT32, a.code.lanes)
+    bits = [builder.bitcast(value.value, kind) for value in (a, b)]  # in the order of their numbers
+    return Vector(a.code, builder.select(builder.icmp_signed(">", *bits), a.value, b.value))
+
+
+def most_of_all(numbers: Vector, larger: Callable[[Vector, Vector], Vector] = most) -> Vector:
     """The largest of the lanes, in all lanes."""
     step = numbers.code.lanes // 2
     while step:
-        numbers = most(numbers, numbers.pick(numbers, [lane ^ step for lane in range(numbers.code.lanes)]))
+        numbers = larger(numbers, numbers.pick(numbers, [lane ^ step for lane in range(numbers.code.lanes)]))
         step //= 2
     return numbers
 

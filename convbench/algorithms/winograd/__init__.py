@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convbench.algorithms.winograd import int8x3
 from convbench.algorithms.winograd.tiles import algorithm, oblong_algorithm, short_algorithm, split_algorithm
 
 ALGORITHMS = [
@@ -9,4 +10,5 @@ ALGORITHMS = [
     oblong_algorithm((7, 5)),
     *(short_algorithm(m) for m in (5, 6)),
     *(split_algorithm(m) for m in (2, 3, 4)),
+    *(int8x3.algorithm(m) for m in (2, 3, 4)),
 ]
