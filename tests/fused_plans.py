@@ -101,6 +101,20 @@ def answers_wherever_y_lies(plan_on: Callable[[Cpu], Plan], problem: Problem) ->
     return answers
 
 
+def phases_of(made: Plan, problem: Problem, device: Cpu) -> list[str]:
+    """The names of a plan's phases, which take time, no more than the call does, and leave the same answer."""
+    x, w = problem.operands(0)
+    y, again, prepared = *(np.empty(problem.shape.y_shape, np.float32) for _ in range(2)), made.prepare(w)
+    made.run(x, prepared, y)
+    assert made.phases is not None
+    begin = device.now()
+    spent = made.phases(x, prepared, again)
+    assert sum(spent.values()) <= device.now() - begin
+    assert all(seconds > 0 for seconds in spent.values())
+    assert np.array_equal(y, again)
+    return list(spent)
+
+
 def error_of(y: Any, x: Any, w: Any, shape: ConvShape) -> float:
     """Relative to what random signs would give: a sum that happens to cancel is no error."""
     terms = np.sqrt(convolve(x**2, w**2, shape).sum())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import shapes
-from fused_plans import answers_wherever_y_lies
+from fused_plans import answers_wherever_y_lies, phases_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_algorithms import ODD, assert_right, run_guarded
@@ -128,17 +128,7 @@ def test_the_same_bits_at_any_number_of_threads(name: str, word: str) -> None:
 def test_phases_make_up_the_call(name: str) -> None:
     (algorithm,) = [each for each in built_in() if each.name == name]
     device, problem = Cpu(2), Problem(parse_shape("n2c8h20w20k24r3s3p1"))
-    plan = algorithm.on["cpu"](problem, device)
-    x, w = problem.operands(0)
-    prepared, y, again = plan.prepare(w), *(np.empty(problem.shape.y_shape, np.float32) for _ in range(2))
-    plan.run(x, prepared, y)
-    assert plan.phases is not None
-    begin = device.now()
-    spent = plan.phases(x, prepared, again)
-    assert 0 < sum(spent.values()) <= device.now() - begin
-    assert len(spent) >= 2
-    assert all(seconds > 0 for seconds in spent.values())
-    assert np.array_equal(y, again)
+    assert len(phases_of(algorithm.on["cpu"](problem, device), problem, device)) >= 2
 
 
 @given(shape=shapes(), data=st.data())
