@@ -77,6 +77,14 @@ def test_shapes_on_every_kind_of_register(target: Target, word: str) -> None:
     assert_right(algorithm, problem, *run_guarded(algorithm, problem, Poisoned(2)))
 
 
+@pytest.mark.parametrize(
+    ("m", "word"), [(2, "n2c20h9w11k17r6s4p2"), (3, "n1c20h9w11k17r2s5p3"), (4, "n1c20h9w11k17r4s4p1")]
+)
+def test_filters_as_long_as_there_are_points_for(m: int, word: str) -> None:
+    algorithm, problem = variant(m), Problem(parse_shape(word))
+    assert_right(algorithm, problem, *run_guarded(algorithm, problem, Poisoned(2)))
+
+
 @NEEDS_AMX
 @pytest.mark.parametrize("word", SHAPES)
 def test_the_same_bits_without_amx(word: str) -> None:
