@@ -97,7 +97,7 @@ def test_the_same_bits_without_amx(word: str) -> None:
     m=st.sampled_from(TILES), shape=sliding(), core_cache=st.sampled_from([1, 200_000, 1 << 21]),
     threads=st.integers(1, 3), least=st.sampled_from([1, LEAST_TILES]),
 )  # fmt: skip
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_random_shapes_in_any_cut(m: int, shape: ConvShape, core_cache: int, threads: int, least: int) -> None:
     """A tiny cache cuts tiles into as many panels as there may be, in the middle of their rows too."""
     algorithm, problem, device = variant(m), Problem(shape), Poisoned(threads, (core_cache, 1 << 25))
@@ -107,7 +107,7 @@ def test_random_shapes_in_any_cut(m: int, shape: ConvShape, core_cache: int, thr
 
 
 @given(m=st.sampled_from(TILES), shape=sliding(), threads=st.integers(2, 7), core_cache=st.integers(1, 1 << 21))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_the_same_bits_in_any_cut(m: int, shape: ConvShape, threads: int, core_cache: int) -> None:
     """Each tile has its own scales, so that it does not matter which tiles come together."""
     problem = Problem(shape)
