@@ -253,7 +253,9 @@ def test_alexnet_is_cut_as_is_written() -> None:
     assert (one.panel_tiles, one.share, one.panels) == (49, 12, 24)
 
 
-def test_flops_are_those_of_whole_steps_panels_and_tiles() -> None:
+def test_flops_are_those_of_whole_steps_panels_and_tiles_and_of_transforms() -> None:
+    """F(2x2, 3x3): six operations for each of a window's eight lines, 24 for a filter's outputs."""
     shape = parse_shape("n2c40h13w13k20r3s3p1")
     plan = int8x3_plan.plan(2, Problem(shape), Cpu(1), IN_MEMORY)
-    assert plan.flops == 2 * (-(-2 * 7 * 7 // ROWS) * ROWS) * 16 * STEP * TOGETHER * 16
+    tiles, filled = 2 * 7 * 7, TOGETHER * 16
+    assert plan.flops == 2 * (-(-tiles // ROWS) * ROWS) * 16 * STEP * filled + tiles * (8 * 6 * STEP + 24 * filled)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import reduce
 from typing import NamedTuple
 
-from convbench.algorithms.fused.lines import gather
+from convbench.algorithms.fused.lines import LANE_FIELDS, gather
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.gemm.kernel import write
 from convbench.vector import digits
@@ -137,8 +137,8 @@ def transform(
     for block in code.range(f.blocks):
         code.call(
             program.function("ppiiiiiipii", gather, 1, 1, True),
-            image, f.pointer("table") + block * (BLOCK * 3 * 8), f.height, f.width, 1, run.row * both.y.outputs,
-            both.y.window, f.columns, scratch + block * f.block_bytes, f.pitch, 0,
+            image, f.pointer("table") + block * (BLOCK * LANE_FIELDS * 8), f.height, f.width, 1,
+            run.row * both.y.outputs, both.y.window, f.columns, scratch + block * f.block_bytes, f.pitch, 0,
         )  # fmt: skip
     for i in code.range(run.tiles):
         tile, v = run.number + i, scratch + f.v_at

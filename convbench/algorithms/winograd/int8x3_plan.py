@@ -9,6 +9,8 @@ from typing import Any
 from convbench.algorithms.base import Plan, Unsupported
 from convbench.algorithms.compiled import plan_of
 from convbench.algorithms.fused.lines import past_caches
+from convbench.algorithms.fused.operations import of_tile
+from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.gemm.int8x3_plan import shares_of, up_to
 from convbench.algorithms.gemm.packed import even_parts
@@ -121,12 +123,14 @@ def plan(m: int, problem: Problem, device: Device, target: Target | None = None)
     }  # fmt: skip
     rows = up_to(ROWS, cut.panel_tiles) * (parts - 1) + up_to(ROWS, tiles - (parts - 1) * cut.panel_tiles)
     (y, x), points = cut.both, cut.both.points
+    forward, backward = of_tile(Tile(y, x))  # each share of the filters has its own V
+    transforms = shares * forward * cut.steps * STEP + backward * cut.panels * BLOCK
     return plan_of(
         device, FIELDS, values | fields, PHASES,
         lambda clocked: address_of(KERNEL, convolve, cut.both, clocked, target=target),
         partial(packed_filters, device, cut),
         f"F({y.outputs}x{x.outputs}, {y.taps}x{x.taps}); numbers as three bytes; panels of {cut.panel_tiles} tiles",
-        2 * rows * points * cut.steps * STEP * s.groups * cut.panels * BLOCK,
+        s.groups * (2 * rows * points * cut.steps * STEP * cut.panels * BLOCK + tiles * transforms),
     )  # fmt: skip
 
 
