@@ -25,7 +25,7 @@ from convbench.reference import convolve
 from convbench.shapes import ConvShape, parse_shape
 
 CONNECTED = ("gemm.gemv", "gemm.strassen", "gemm.pairs")  # what these names begin with refuses whatever slides
-AMX = "int8x3"  # test_int8x3.py and test_winograd_int8x3.py have it: not every CPU does
+AMX = "int8x3"  # test_int8x3.py, test_fft_int8x3.py and test_winograd_int8x3.py have it: not every CPU does
 OURS = [  # test_library.py, test_gemv.py, test_strassen.py, test_pairs.py and test_cuda_kernels.py have the others
     algorithm
     for algorithm in built_in()

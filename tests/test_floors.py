@@ -39,6 +39,7 @@ ALLOWED = {
     "fused/toom.py": {"numpy"},
     "vector/build.py": {"llvmlite"},
     "vector/code.py": {"llvmlite"},
+    "vector/complex_digits.py": {"llvmlite"},
     "vector/digits.py": {"llvmlite"},
     "vector/launch.py": {"numba", "llvmlite"},
     "vector/numbers.py": {"llvmlite"},

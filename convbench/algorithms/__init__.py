@@ -27,6 +27,7 @@ TABLE = (
     "gemm.split3",
     "fft.full",
     "fft.tiled",
+    "fft.int8x3",
     "winograd",
     "winograd.fused2",
     "direct.naive",

@@ -10,6 +10,7 @@ from convbench.algorithms.base import Plan
 from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.clock import CLOCK_BYTES, shares
+from convbench.vector.room import Rooms
 from convbench.vector.target import Target
 from convbench.vector.team import Arguments, runner, tickets
 from convbench.vector.weights import BLOCK
@@ -37,22 +38,26 @@ def pack(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any) -> Any:
 
 def plan_of(
     device: Device, fields: Sequence[str], values: Mapping[str, Any], names: Sequence[str],
-    address: Callable[[bool], int], prepare: Callable[[Any], Any], note: str, flops: int,
+    address: Callable[[bool], int], prepare: Callable[[Any], Any], note: str, flops: int, sharings: int = 1,
+    rooms: Rooms | None = None,
 ) -> Plan:  # fmt: skip
-    """A plan that calls a kernel with one round of sharing out.
+    """A plan that calls a kernel with one round of sharing out, or several, and perhaps with rooms for scratch.
 
     fields are the kernel's arguments in order, values those that stay, numbers or arrays (0 where not named); x, w, y,
-    counters and clocks are set here. address(clocked) is the compiled kernel, names its phases.
+    counters, clocks and rooms' addresses are set here. address(clocked) is the compiled kernel, names its phases.
     """
     xp = device.xp
-    counters = xp.zeros(tickets(device.threads) // 8, xp.int64)
+    counters = xp.zeros(sharings * tickets(device.threads) // 8, xp.int64)
     clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
-    arguments = Arguments(xp, fields, {**values, "counters": counters, "clocks": clocks})
-    workspace = arguments.bytes
+    held = {"counters": counters, "clocks": clocks} | ({"rooms": rooms.addresses} if rooms else {})
+    arguments = Arguments(xp, fields, {**values, **held})
+    workspace = arguments.bytes + (rooms.nbytes if rooms else 0)
     call = runner(address(False), device.threads)
 
     def run(x: Any, w: Any, y: Any, call: Callable[[int], None] = call) -> None:
         counters[...] = 0
+        if rooms:
+            rooms.settle()
         for name, array in (("x", x), ("w", w), ("y", y)):
             arguments.point(name, array)
         call(arguments.address)

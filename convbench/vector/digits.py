@@ -243,23 +243,28 @@ def _scaled(code: Code, sums: Pointer, of_rows: tuple[Pointer, Number], of_colum
             for order in range(DIGITS):
                 place = (sums + (row * LINE + (order * TILE + part))).value
                 orders.append(Vector(code, builder.sitofp(builder.load(place, align=4, typ=whole), code.kind)))
-            total = orders[2] * 2.0**-16 + (orders[1] * 2.0**-8 + orders[0])
             factor = (scales + row * apart).broadcast() * (of_columns + part).load()
-            (into + (row * LINE + part)).store(total * factor)
+            (into + (row * LINE + part)).store(total_of(orders) * factor)
+
+
+def total_of(orders: list[Vector]) -> Vector:
+    """Sums of each order of magnitude put together."""
+    return orders[2] * 2.0**-16 + (orders[1] * 2.0**-8 + orders[0])
 
 
 def pack(xp: Any, numbers: Any, into: Any) -> None:
-    """A panel of B, panel_bytes(depth) bytes, from numbers [depth, 16 or fewer]; zeros for the missing."""
-    depth, columns = numbers.shape
+    """Panels of B, panel_bytes(depth) bytes each, from numbers [..., depth, 16 or fewer]; zeros for the missing."""
+    *many, depth, columns = numbers.shape
     steps = -(-depth // STEP)
     with xp.errstate(invalid="ignore"):  # of what is not finite: its column's scale is not either
-        top = xp.maximum(abs(numbers).max(axis=0), LEAST).astype(float)
-        whole = xp.zeros((steps * STEP, BLOCK), xp.int32)
-        whole[:depth, :columns] = xp.rint(numbers * (LARGEST / top)).astype(xp.int32)
-    scales = into[:LINE].view(xp.float32)
+        top = xp.maximum(abs(numbers).max(axis=-2), LEAST).astype(float)
+        whole = xp.zeros((*many, steps * STEP, BLOCK), xp.int32)
+        whole[..., :depth, :columns] = xp.rint(numbers * (LARGEST / top)[..., None, :]).astype(xp.int32)
+    scales = into[..., :LINE].view(xp.float32)
     scales[...] = 0
-    scales[:columns] = xp.where(xp.isfinite(top), top * (2**16 / LARGEST), xp.nan)
-    digits = ((whole + 0x808080) ^ 0x808080).astype("<i4").view(xp.uint8).reshape(steps, STEP // FOUR, FOUR, BLOCK, 4)
-    places = into[LINE:].reshape(steps, DIGITS, STEP // FOUR, BLOCK, FOUR)
+    scales[..., :columns] = xp.where(xp.isfinite(top), top * (2**16 / LARGEST), xp.nan)
+    found = ((whole + 0x808080) ^ 0x808080).astype("<i4").view(xp.uint8)
+    found = found.reshape(*many, steps, STEP // FOUR, FOUR, BLOCK, 4)
+    places = into[..., LINE:].reshape(*many, steps, DIGITS, STEP // FOUR, BLOCK, FOUR)
     for digit in range(DIGITS):
-        places[:, digit] = digits[..., DIGITS - 1 - digit].swapaxes(-1, -2)
+        places[..., digit, :, :, :] = found[..., DIGITS - 1 - digit].swapaxes(-1, -2)

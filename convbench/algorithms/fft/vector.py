@@ -29,14 +29,14 @@ NEARER = 3  # times as many come from the shared cache
 def plan(problem: Problem, device: Device, weights: Weights = FLOAT32) -> Plan:
     """The plan of fft.tiled for float32 on the CPU."""
     rows, columns = axes(problem.shape, None, LONGEST_PIECE)
-    sizes = product(_sizes(rows), _sizes(columns))
+    sizes = product(sizes_of(rows), sizes_of(columns))
     return of_size(problem, device, min(sizes, key=lambda size: cost(problem, size, device, weights)), weights)
 
 
 def of_size(problem: Problem, device: Device, size: tuple[int, int], weights: Weights = FLOAT32) -> Plan:
     """The plan with transforms of size[0] rows and size[1] columns, each larger than a piece of the filter."""
     s = problem.shape
-    tile, rows, columns = _tile(problem, size)
+    tile, rows, columns = tile_of(problem, size)
     words = [f"{size[0]}x{size[1]} points, {rows.tiles * columns.tiles} tile"]
     words[0] += "s an image" if rows.tiles * columns.tiles > 1 else " an image"
     if s.stride != (1, 1) or s.dilation != (1, 1):
@@ -45,7 +45,7 @@ def of_size(problem: Problem, device: Device, size: tuple[int, int], weights: We
     return fused(problem, device, tile, rows, columns, "; ".join(words), weights)
 
 
-def _sizes(axis: UnitAxis) -> list[int]:
+def sizes_of(axis: UnitAxis) -> list[int]:
     """Sizes that hold a piece of the filter and an output, and no more than the first that holds all outputs."""
     if axis.length == 1:
         return [1]  # nothing to transform
@@ -54,7 +54,7 @@ def _sizes(axis: UnitAxis) -> list[int]:
     return fitting[: enough + 1]
 
 
-def _tile(problem: Problem, size: tuple[int, int]) -> tuple[Tile, UnitAxis, UnitAxis]:
+def tile_of(problem: Problem, size: tuple[int, int]) -> tuple[Tile, UnitAxis, UnitAxis]:
     """Tiles of as many outputs as the size gives, also where they reach beyond the image; all of them on a ring."""
     rows, columns = (
         replace(axis, tile=axis.unit_outputs if axis.ring <= points < axis.window else points - axis.length + 1)
@@ -66,7 +66,7 @@ def _tile(problem: Problem, size: tuple[int, int]) -> tuple[Tile, UnitAxis, Unit
 def cost(problem: Problem, size: tuple[int, int], device: Device, weights: Weights = FLOAT32) -> float:
     """The time for all images, in multiply-adds: products, or the filters' way from memory, and transforms."""
     s = problem.shape
-    tile, rows, columns = _tile(problem, size)
+    tile, rows, columns = tile_of(problem, size)
     c, k = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
     numbers = tile.planes * s.groups * rows.out_phases * columns.out_phases * s.n * rows.tiles * columns.tiles
     work, caches, panels = work_of(problem, tile, rows, columns, weights), caches_of(device), host().panels

@@ -51,7 +51,7 @@ def sizes(
     pixel_rows = min(tile.y.outputs, rows_together(columns.unit_outputs))
     pixels = pixel_rows * columns.unit_outputs
     m_bytes, t_bytes = odd_lines(most_planes * m_plane), odd_lines(most * tile.y.outputs * tile.columns * LINE)
-    at, scratch_bytes = _layout(
+    at, scratch_bytes = overlaid(
         {"buffer": buffer_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
         {
             "m": side * m_bytes,
@@ -209,7 +209,7 @@ def short_tiles(transform: Transform, axis: UnitAxis) -> int:
     return min(axis.tiles, axis.tiles * axis.tile - axis.unit_outputs) if transform.infinity is not None else 0
 
 
-def _layout(*users: dict[str, int]) -> tuple[dict[str, int], int]:
+def overlaid(*users: dict[str, int]) -> tuple[dict[str, int], int]:
     """Where each buffer begins; the users, one after another, share the same bytes."""
     at, end = {}, 0
     for buffers in users:

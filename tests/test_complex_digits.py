@@ -1,0 +1,62 @@
+"""Complex products of digits: right, and on AMX the same as in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_digits import IN_MEMORY, NEEDS_AMX, usable
+from vector_targets import EVERYWHERE, run
+
+from convbench.vector import complex_digits, tiles
+from convbench.vector.build import Program
+from convbench.vector.code import Code
+from convbench.vector.complex_digits import PARTS
+from convbench.vector.digits import DIGITS, STEP, STEP_BYTES
+from convbench.vector.target import Target, host
+from convbench.vector.tiles import FOUR, ROWS
+from convbench.vector.weights import BLOCK
+
+
+def called(program: Program, code: Code) -> None:
+    """`products` with tiles that have begun."""
+    here = tiles.tiles_of(code, program.target)
+    here.begin()
+    code.call(program.function("pipippiip", complex_digits.products), *code.arguments)
+    here.end()
+
+
+def products(target: Target, count: int, steps: int) -> tuple[Any, Any]:
+    """C of the kernel for random digits, and what it should be."""
+    rng = np.random.default_rng(count * 100 + steps)
+    a = rng.integers(-128, 128, (count, PARTS, steps, DIGITS, ROWS, STEP), np.int8)
+    b = rng.integers(-128, 128, (PARTS, steps, DIGITS, STEP // FOUR, BLOCK, FOUR), np.int8)
+    of_rows, of_columns = rng.random(count * ROWS, np.float32), rng.random(BLOCK, np.float32)
+    panel = np.frombuffer(of_columns.tobytes() + b.tobytes(), np.uint8).copy()
+    c = np.full((count * ROWS, PARTS, BLOCK), np.nan, np.float32)
+    arguments = [a, PARTS * steps * STEP_BYTES, of_rows, 4, panel, c, count, steps, panel]
+    run(usable(target), "pipippiip", called, arguments)
+    rows = a.transpose(1, 3, 0, 4, 2, 5).reshape(PARTS, DIGITS, count * ROWS, steps * STEP).astype(float)
+    columns = b.transpose(0, 2, 1, 3, 5, 4).reshape(PARTS, DIGITS, steps * STEP, BLOCK).astype(float)
+    rows, columns = rows[0] + 1j * rows[1], columns[0] + 1j * columns[1]
+    expected = sum(
+        rows[i] @ columns[j] * 2.0 ** (-8 * (i + j)) for i in range(DIGITS) for j in range(DIGITS) if i + j < DIGITS
+    )
+    return c[:, 0] + 1j * c[:, 1], expected * of_rows[:, None] * of_columns
+
+
+COUNTS = pytest.mark.parametrize(("count", "steps"), [(1, 1), (2, 3), (3, 2), (5, 1)])
+
+
+@EVERYWHERE
+@COUNTS
+def test_complex_products_of_digits(target: Target, count: int, steps: int) -> None:
+    found, expected = products(target, count, steps)
+    assert np.allclose(found, expected, rtol=1e-6, atol=2e-6 * abs(expected).max())
+
+
+@NEEDS_AMX
+@COUNTS
+def test_amx_and_memory_agree_to_the_bit(count: int, steps: int) -> None:
+    assert np.array_equal(products(host(), count, steps)[0], products(IN_MEMORY, count, steps)[0])
