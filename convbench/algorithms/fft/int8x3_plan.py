@@ -33,12 +33,12 @@ from convbench.vector.weights import BLOCK, LINE
 
 ROOM = 15 << 20  # bytes for A of a block and C of all threads
 LEAST_TILES = 16  # of a block, where there are so many: with fewer, products wait for filters
-# In the time of a multiply-add of the products, of all threads, fitted to times of these sizes on two Granite Rapids cores:
+# In the time of a multiply-add of the products, fitted to times of these sizes on two Granite Rapids cores:
 TRANSFORM = 150  # what a transform takes for one number, digits and sums put together included
 SPILLS = 1.1  # by how much it takes longer with more points along an axis than registers hold
 FROM_MEMORY, FROM_CACHE = 13, 5  # what a byte of filters takes to come
-# How much of that passes during products, or of them during it; the latter where each panel meets a single tile of A, and
-# both, deeper than NEAR_STEPS, come from the second-level cache.
+# How much of that passes during products, or of them during it; the latter where each panel meets a single tile of A,
+# and both, deeper than NEAR_STEPS, come from the second-level cache.
 HIDDEN, PARTLY_HIDDEN, NEAR_STEPS = 0.9, 0.5, 5
 
 
