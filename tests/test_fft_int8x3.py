@@ -114,7 +114,7 @@ def test_the_same_bits_in_any_cut(shape: ConvShape, threads: int, room: int) -> 
 
 @pytest.mark.parametrize(("layer", "size"), [("conv2", (30, 30)), ("conv3", (14, 14))])
 def test_errors_on_alexnet(layer: str, size: tuple[int, int]) -> None:
-    """Below those of a float32 product of the whole depth."""
+    """As those of arithmetic in float32, without what Winograd's tiles add."""
     (shape,) = [each.shape for each in load("alexnet").layers if each.name == layer]
     narrow = replace(shape, k=32)
     problem, device = Problem(narrow), Cpu(2)

@@ -6,28 +6,24 @@ int8x3_kernel.py.
 
 from __future__ import annotations
 
-from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.algorithms.amx import ask_for_tiles, saves_nothing
+from convbench.algorithms.base import Algorithm, Plan
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
 
 def refuses(problem: Problem) -> str | None:
     """What is left to others."""
-    s = problem.shape
-    if s.dilation != (1, 1):
+    if problem.shape.dilation != (1, 1):
         return "the taps of a filter are no neighbours"
-    if s.r == s.s == 1 or s.p == s.q == 1:
-        return "nothing slides, so no multiplication is saved"
-    return None
+    return saves_nothing(problem)
 
 
 def on_amx(problem: Problem, device: Device) -> Plan:
     """The plan, if the CPU has AMX."""
     from convbench.algorithms.fft.int8x3_plan import plan
-    from convbench.vector.tiles import why_no_tiles
 
-    if reason := why_no_tiles():
-        raise Unsupported(reason)
+    ask_for_tiles()
     return plan(problem, device)
 
 

@@ -6,7 +6,8 @@ int8x3_plan.py, the kernel int8x3_kernel.py.
 
 from __future__ import annotations
 
-from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.algorithms.amx import ask_for_tiles
+from convbench.algorithms.base import Algorithm, Plan
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -14,10 +15,8 @@ from convbench.problem import Problem
 def on_amx(problem: Problem, device: Device) -> Plan:
     """The plan, if the CPU has AMX."""
     from convbench.algorithms.gemm.int8x3_plan import plan
-    from convbench.vector.tiles import why_no_tiles
 
-    if reason := why_no_tiles():
-        raise Unsupported(reason)
+    ask_for_tiles()
     return plan(problem, device)
 
 

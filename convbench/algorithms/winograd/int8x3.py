@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from convbench.algorithms.base import Algorithm, Plan, Unsupported
+from convbench.algorithms.amx import ask_for_tiles, saves_nothing
+from convbench.algorithms.base import Algorithm, Plan
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -18,16 +19,12 @@ def algorithm(m: int) -> Algorithm:
             return "filters do not move by one pixel over neighbours"
         if max(s.r, s.s) > LARGEST_WINDOW + 1 - m:
             return f"filters of {max(s.r, s.s)} taps; it has points for {LARGEST_WINDOW + 1 - m}"
-        if s.r == s.s == 1 or s.p == s.q == 1:
-            return "nothing slides, so no multiplication is saved"
-        return None
+        return saves_nothing(problem)
 
     def on_amx(problem: Problem, device: Device) -> Plan:
         from convbench.algorithms.winograd.int8x3_plan import plan
-        from convbench.vector.tiles import why_no_tiles
 
-        if reason := why_no_tiles():
-            raise Unsupported(reason)
+        ask_for_tiles()
         return plan(m, problem, device)
 
     return Algorithm(
