@@ -23,7 +23,7 @@ def called(program: Program, code: Code) -> None:
     """`products` with tiles that have begun."""
     here = tiles.tiles_of(code, program.target)
     here.begin()
-    code.call(program.function("pipippiip", complex_digits.products), *code.arguments)
+    code.call(program.function("pipippiippi", complex_digits.products), *code.arguments)
     here.end()
 
 
@@ -35,8 +35,8 @@ def products(target: Target, count: int, steps: int) -> tuple[Any, Any]:
     of_rows, of_columns = rng.random(count * ROWS, np.float32), rng.random(BLOCK, np.float32)
     panel = np.frombuffer(of_columns.tobytes() + b.tobytes(), np.uint8).copy()
     c = np.full((count * ROWS, PARTS, BLOCK), np.nan, np.float32)
-    arguments = [a, PARTS * steps * STEP_BYTES, of_rows, 4, panel, c, count, steps, panel]
-    run(usable(target), "pipippiip", called, arguments)
+    arguments = [a, PARTS * steps * STEP_BYTES, of_rows, 4, panel, c, count, steps, panel, a, 1]
+    run(usable(target), "pipippiippi", called, arguments)
     rows = a.transpose(1, 3, 0, 4, 2, 5).reshape(PARTS, DIGITS, count * ROWS, steps * STEP).astype(float)
     columns = b.transpose(0, 2, 1, 3, 5, 4).reshape(PARTS, DIGITS, steps * STEP, BLOCK).astype(float)
     rows, columns = rows[0] + 1j * rows[1], columns[0] + 1j * columns[1]

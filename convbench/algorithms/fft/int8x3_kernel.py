@@ -21,7 +21,7 @@ from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.complex_digits import PARTS
-from convbench.vector.digits import LEAST, STEP_BYTES
+from convbench.vector.digits import DIGITS, LEAST, STEP_BYTES
 from convbench.vector.scaling import most_or_broken, size
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.tiles import FOUR, ROWS, TILE, tiles_of
@@ -38,6 +38,7 @@ FIELDS = (
     "staged",  # 1: y goes past the caches by way of scratch, 16 planes at once
     "scales_at", "room_at", "v_at", "factors_at", "t_at", "pixels_at", "nowhere_at", "staged_at",
 )  # fmt: skip
+AHEAD = 2  # frequencies whose lines of A are asked for before they are written: they are far from one another
 PHASES = ("input transform", "products", "output transform")
 
 
@@ -202,6 +203,8 @@ def split(program: Program, code: Code) -> None:
     for point in code.range(points):
         factor = (factors + point * 4).broadcast()
         for step in code.range(steps):
+            for digit in range(DIGITS):
+                (into + (point + AHEAD) * point_bytes + step * STEP_BYTES + digit * TILE).prefetch(write=True)
             for part in range(0, LINE, code.bytes):
                 place = v + point * v_bytes + step * (FOUR * LINE) + part
                 numbers = [digits.digits_of((place + i * LINE).load(), factor) for i in range(FOUR)]
@@ -213,7 +216,13 @@ def multiply(
     program: Program, code: Code, f: Fields, points: int, block: Set, first: Index, end: Index,
     shared: Pointer, scratch: Pointer,
 ) -> None:  # fmt: skip
-    """C [panel] [frequency] of some panels of filters, for all tiles of a block."""
+    """C [panel] [frequency] of some panels of filters, for all tiles of a block.
+
+    Each panel asks for its share of the next frequency's A, which other cores wrote.
+    """
+    count = (block.tiles + (ROWS - 1)) // ROWS
+    panel_steps = (end - first) * count * f.steps
+    a_lines = (count * f.steps * (PARTS * STEP_BYTES // LINE) + (panel_steps - 1)) // panel_steps  # with each step
     weights = f.pointer("w") + block.group * f.panels * f.panel_bytes * points
     for point in code.range(points):
         a, b = shared + point * f.point_bytes, weights + point * f.panels * f.panel_bytes
@@ -221,10 +230,11 @@ def multiply(
             place = b + panel * f.panel_bytes
             after = code.choose(panel + 1 < end, 1, f.panels + first - panel) * f.panel_bytes
             code.call(
-                program.function("pipippiip", complex_digits.products),
+                program.function("pipippiippi", complex_digits.products),
                 a, f.tile_bytes, shared + (f.scales_at + point * 4), up_to_line(4 * points),
                 place, scratch + ((panel - first) * f.c_panel_bytes + point * f.c_bytes),
-                (block.tiles + (ROWS - 1)) // ROWS, f.steps, place + after,
+                count, f.steps, place + after,
+                a + f.point_bytes + (panel - first) * (count * f.steps * a_lines * LINE), a_lines,
             )  # fmt: skip
 
 
@@ -280,7 +290,7 @@ def backward(program: Program, code: Code, tile: Tile, is_pair: bool) -> None:
             places = [source + c_bytes * k for k in range(of_column(tile, is_pair))]
             for place in places:
                 for i in range(PARTS):  # of the next row of tiles
-                    (place + tiles * (PARTS * LINE) + i * LINE).prefetch(near=True)
+                    (place + tiles * (PARTS * LINE) + i * LINE).prefetch()
             values = [Complex(place.load(), (place + LINE).load()) for place in places]
             if is_pair:
                 for k, pixel in enumerate(y.complex_result(values)):
