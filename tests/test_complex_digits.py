@@ -21,24 +21,25 @@ from convbench.vector.weights import BLOCK
 
 def called(program: Program, code: Code) -> None:
     """`products` with tiles that have begun."""
-    here = tiles.tiles_of(code, program.target)
+    here = tiles.tiles_of(code, program.target, code.arguments[8])
     here.begin()
-    code.call(program.function("pipippiippi", complex_digits.products), *code.arguments)
+    code.call(program.function("pipippiiippi", complex_digits.products), *code.arguments)
     here.end()
 
 
-def products(target: Target, count: int, steps: int) -> tuple[Any, Any]:
-    """C of the kernel for random digits, and what it should be."""
+def products(target: Target, count: int, steps: int, fours: int) -> tuple[Any, Any]:
+    """C of the kernel for random digits, and what it should be; A holds something behind the fours too."""
     rng = np.random.default_rng(count * 100 + steps)
     a = rng.integers(-128, 128, (count, PARTS, steps, DIGITS, ROWS, STEP), np.int8)
-    b = rng.integers(-128, 128, (PARTS, steps, DIGITS, STEP // FOUR, BLOCK, FOUR), np.int8)
+    b = rng.integers(-128, 128, (PARTS, steps, DIGITS, fours, BLOCK, FOUR), np.int8)
     of_rows, of_columns = rng.random(count * ROWS, np.float32), rng.random(BLOCK, np.float32)
     panel = np.frombuffer(of_columns.tobytes() + b.tobytes(), np.uint8).copy()
     c = np.full((count * ROWS, PARTS, BLOCK), np.nan, np.float32)
-    arguments = [a, PARTS * steps * STEP_BYTES, of_rows, 4, panel, c, count, steps, panel, a, 1]
-    run(usable(target), "pipippiippi", called, arguments)
-    rows = a.transpose(1, 3, 0, 4, 2, 5).reshape(PARTS, DIGITS, count * ROWS, steps * STEP).astype(float)
-    columns = b.transpose(0, 2, 1, 3, 5, 4).reshape(PARTS, DIGITS, steps * STEP, BLOCK).astype(float)
+    arguments = [a, PARTS * steps * STEP_BYTES, of_rows, 4, panel, c, count, steps, fours, panel, a, 1]
+    run(usable(target), "pipippiiippi", called, arguments)
+    depth = steps * fours * FOUR
+    rows = a[..., : fours * FOUR].transpose(1, 3, 0, 4, 2, 5).reshape(PARTS, DIGITS, -1, depth).astype(float)
+    columns = b.transpose(0, 2, 1, 3, 5, 4).reshape(PARTS, DIGITS, depth, BLOCK).astype(float)
     rows, columns = rows[0] + 1j * rows[1], columns[0] + 1j * columns[1]
     expected = sum(
         rows[i] @ columns[j] * 2.0 ** (-8 * (i + j)) for i in range(DIGITS) for j in range(DIGITS) if i + j < DIGITS
@@ -46,17 +47,17 @@ def products(target: Target, count: int, steps: int) -> tuple[Any, Any]:
     return c[:, 0] + 1j * c[:, 1], expected * of_rows[:, None] * of_columns
 
 
-COUNTS = pytest.mark.parametrize(("count", "steps"), [(1, 1), (2, 3), (3, 2), (5, 1)])
+COUNTS = pytest.mark.parametrize(("count", "steps", "fours"), [(1, 1, 12), (2, 3, 16), (3, 2, 1), (5, 1, 7)])
 
 
 @EVERYWHERE
 @COUNTS
-def test_complex_products_of_digits(target: Target, count: int, steps: int) -> None:
-    found, expected = products(target, count, steps)
+def test_complex_products_of_digits(target: Target, count: int, steps: int, fours: int) -> None:
+    found, expected = products(target, count, steps, fours)
     assert np.allclose(found, expected, rtol=1e-6, atol=2e-6 * abs(expected).max())
 
 
 @NEEDS_AMX
 @COUNTS
-def test_amx_and_memory_agree_to_the_bit(count: int, steps: int) -> None:
-    assert np.array_equal(products(host(), count, steps)[0], products(IN_MEMORY, count, steps)[0])
+def test_amx_and_memory_agree_to_the_bit(count: int, steps: int, fours: int) -> None:
+    assert np.array_equal(products(host(), count, steps, fours)[0], products(IN_MEMORY, count, steps, fours)[0])

@@ -15,31 +15,58 @@ from llvmlite import ir
 from convbench.vector import digits
 from convbench.vector.build import Program
 from convbench.vector.code import INT32, Code, Index, Number, Pointer, Vector
-from convbench.vector.digits import DIGITS, OF_A, OF_B, PRODUCTS, STEP_BYTES
-from convbench.vector.tiles import ROWS, TILE, Tiles, tiles_of
+from convbench.vector.digits import DIGITS, PRODUCTS, STEP_BYTES
+from convbench.vector.tiles import FOUR, OF_A, OF_B, ROWS, TILE, Tiles, tiles_of
 from convbench.vector.weights import LINE
 
 PARTS = 2  # of a complex number
 PASSES = ((1, 2), (0,))  # orders whose sums are in tiles together
 SUMS = 3  # of an order
 TO_SUM = (((0, 0), (1, 2)), ((1, 1), (0, 2)))  # for re of B, and im: the parts of A that meet it, and to which sum
-LINES_A_PRODUCT = 4  # of what comes, asked for at each product, so that all are in the time of one tile of A
+MOST_LINES = ROWS // PARTS**2  # of what comes, asked for at each product: so many where B meets a single tile of A
+
+AHEAD = 2  # frequencies whose lines of A are asked for before they are written: they are far from one another
+
+
+def split(program: Program, code: Code) -> None:
+    """A tile's row of A of some frequencies, from V: digits, the channels of a step in the order [fours, 4].
+
+    Arguments: V, its bytes from frequency to frequency, factors, frequencies, steps of one part, fours of a step, the
+    row in the first frequency's A, bytes to the next one's. What a line holds behind the fours means nothing.
+    """
+    v, v_bytes, factors, points, steps, fours, into, point_bytes = code.arguments
+    for point in code.range(points):
+        factor = (factors + point * 4).broadcast()
+        for i in range(PARTS):
+            for step in code.range(steps):
+                row = into + point * point_bytes + (steps * i + step) * STEP_BYTES
+                for digit in range(DIGITS):
+                    (row + point_bytes * AHEAD + digit * TILE).prefetch(write=True)
+                first = v + point * v_bytes + steps * (FOUR * LINE * i) + step * fours * (FOUR * 4)
+                for part in range(0, LINE, code.bytes):
+                    places = [first + fours * (4 * k) + part for k in range(FOUR)]
+                    numbers = [digits.digits_of(place.load(), factor) for place in places]
+                    for digit, found in enumerate(digits.fours_of(code, numbers)):
+                        (row + (digit * TILE + part)).store(found)
 
 
 def products(program: Program, code: Code) -> None:
     """C = A B for one panel of columns.
 
     Arguments: A, its bytes from tile to tile, the scales of its rows, bytes from one to the next, B, C, tiles of A,
-    steps of one part; what comes after B: at least as many lines as B has are asked for by the way, a few at a time, as
-    loads have to wait while many are on their way; what comes after A, and its lines to be asked for with each step.
+    steps of one part, fours of a step; what comes after B: at least as many lines as B has are asked for by the way, a
+    few at a time, as loads have to wait while many are on their way; what comes after A, its lines to ask for at each
+    step.
     """
-    a, tile_bytes, scales, apart, b, c, count, steps, coming, a_coming, a_lines = code.arguments
+    a, tile_bytes, scales, apart, b, c, count, steps, fours, coming, a_coming, a_lines = code.arguments
     room = code.room(DIGITS * SUMS * TILE // code.bytes)
     room = room.integer_as_pointer(room.address)
-    of_b = [b + LINE + steps * (STEP_BYTES * i) for i in range(PARTS)]
-    with code.cases(code.least(count, LINES_A_PRODUCT - 1), range(1, LINES_A_PRODUCT)) as cases:
-        for few in cases:
-            tiles, lines = tiles_of(code, program.target), -(-LINES_A_PRODUCT // few)
+    b_tile = fours * LINE
+    of_b = [b + LINE + steps * b_tile * (DIGITS * i) for i in range(PARTS)]
+    most = count * PARTS**2
+    with code.cases((fours + (most - 1)) // most, range(1, MOST_LINES + 1)) as cases:
+        for lines in cases:
+            tiles = tiles_of(code, program.target, fours)
             for number in code.range(count):
                 of_a = [a + number * tile_bytes + steps * (STEP_BYTES * i) for i in range(PARTS)]
                 ahead = coming + number * steps * (PARTS * PARTS * PRODUCTS * lines * LINE)
@@ -49,8 +76,9 @@ def products(program: Program, code: Code) -> None:
                     each = PARTS * PARTS * sum(order + 1 for order in orders) * lines * LINE  # a step
                     for i in code.range(steps):
                         step = i if orders == PASSES[0] else steps - 1 - i  # what was read last lies nearest
-                        places = [[one + step * STEP_BYTES for one in both] for both in (of_a, of_b)]
-                        _step(code, tiles, *places, orders, (ahead + i * each, lines))
+                        a_step = [one + step * STEP_BYTES for one in of_a]
+                        b_step = [one + step * DIGITS * b_tile for one in of_b]
+                        _step(code, tiles, a_step, (b_step, b_tile), orders, (ahead + i * each, lines))
                         for line in code.range(a_lines) if orders == PASSES[0] else ():
                             (a_coming + ((number * steps + i) * a_lines + line) * LINE).prefetch()
                         tiles.stay_awake()
@@ -62,13 +90,17 @@ def products(program: Program, code: Code) -> None:
 
 
 def _step(
-    code: Code, tiles: Tiles, a: list[Pointer], b: list[Pointer], orders: tuple[int, ...], coming: tuple[Pointer, int]
-) -> None:
-    """A step of the depth: products of some orders. a, b: re and im; coming: lines, and how many at each product."""
-    place, lines = coming
+    code: Code, tiles: Tiles, a: list[Pointer], b: tuple[list[Pointer], Index], orders: tuple[int, ...],
+    coming: tuple[Pointer, int],
+) -> None:  # fmt: skip
+    """A step of the depth: products of some orders.
+
+    a: re and im; b: likewise, and bytes from digit to digit; coming: lines, and how many at each product.
+    """
+    (of_parts, b_tile), (place, lines) = b, coming
     for part, sums in enumerate(TO_SUM):
         for of_b in range(max(orders) + 1):
-            tiles.load(OF_B, b[part] + of_b * TILE)
+            tiles.load(OF_B, of_parts[part] + b_tile * of_b)
             for digit in (order - of_b for order in orders if 0 <= order - of_b < DIGITS):
                 for of_a, total in sums:
                     tiles.load(OF_A, a[of_a] + digit * TILE)

@@ -21,7 +21,7 @@ from convbench.vector.build import Program
 from convbench.vector.code import INT32, Code, Index, Number, Pointer, Vector
 from convbench.vector.numbers import BYTE
 from convbench.vector.scaling import most_of_all, most_or_broken, size
-from convbench.vector.tiles import FOUR, ROWS, TILE, Tiles, tiles_of
+from convbench.vector.tiles import FOUR, OF_A, OF_B, ROWS, TILE, Tiles, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 DIGITS = 3
@@ -32,14 +32,13 @@ LARGEST = 127 << 16  # of the whole numbers: rounding does not bring one beyond 
 LEAST = 2.0**-100  # what is largest is taken to be at least this; its inverse is far from overflowing
 MOST_DEPTH = (2**31 - 1) // (DIGITS * 2**14)  # the sums of three products of bytes that 32 bits hold
 SIDE = 2  # tiles of A whose sums are in registers together
-OF_A, OF_B = 6, 7  # the tiles that are multiplied; the others hold sums
 TOGETHER = 8  # lines of the next panel that are asked for without asking how many
 ORDER = ((1, 2, 0), (1, 0), (0,))  # of a step: digits of A that meet each of B, so that no sum is wanted twice at once
 
 
-def panel_bytes(depth: int) -> int:
-    """Of B."""
-    return LINE + -(-depth // STEP) * STEP_BYTES
+def panel_bytes(depth: int, fours: int = ROWS) -> int:
+    """Of B whose steps are so many fours deep."""
+    return LINE + -(-depth // (FOUR * fours)) * (DIGITS * fours * LINE)
 
 
 def measure(program: Program, code: Code) -> None:
@@ -252,19 +251,19 @@ def total_of(orders: list[Vector]) -> Vector:
     return orders[2] * 2.0**-16 + (orders[1] * 2.0**-8 + orders[0])
 
 
-def pack(xp: Any, numbers: Any, into: Any) -> None:
-    """Panels of B, panel_bytes(depth) bytes each, from numbers [..., depth, 16 or fewer]; zeros for the missing."""
+def pack(xp: Any, numbers: Any, into: Any, fours: int = ROWS) -> None:
+    """Panels of B, panel_bytes(depth, fours) each, from numbers [..., depth, 16 or fewer]; zeros for the missing."""
     *many, depth, columns = numbers.shape
-    steps = -(-depth // STEP)
+    steps = -(-depth // (FOUR * fours))
     with xp.errstate(invalid="ignore"):  # of what is not finite: its column's scale is not either
         top = xp.maximum(abs(numbers).max(axis=-2), LEAST).astype(float)
-        whole = xp.zeros((*many, steps * STEP, BLOCK), xp.int32)
+        whole = xp.zeros((*many, steps * fours * FOUR, BLOCK), xp.int32)
         whole[..., :depth, :columns] = xp.rint(numbers * (LARGEST / top)[..., None, :]).astype(xp.int32)
     scales = into[..., :LINE].view(xp.float32)
     scales[...] = 0
     scales[..., :columns] = xp.where(xp.isfinite(top), top * (2**16 / LARGEST), xp.nan)
     found = ((whole + 0x808080) ^ 0x808080).astype("<i4").view(xp.uint8)
-    found = found.reshape(*many, steps, STEP // FOUR, FOUR, BLOCK, 4)
-    places = into[..., LINE:].reshape(*many, steps, DIGITS, STEP // FOUR, BLOCK, FOUR)
+    found = found.reshape(*many, steps, fours, FOUR, BLOCK, 4)
+    places = into[..., LINE:].reshape(*many, steps, DIGITS, fours, BLOCK, FOUR)
     for digit in range(DIGITS):
         places[..., digit, :, :, :] = found[..., DIGITS - 1 - digit].swapaxes(-1, -2)

@@ -4,6 +4,8 @@ A tile is 16 lines of 64 bytes; there are eight. A holds 64 signed bytes a line,
 of 32 bits:
 
     C [16, 16] += A [16, 64] B [16 fours, 16, 4]      (TDPBSSD in Intel's Software Developer's Manual)
+
+Where the depth has fewer fours, so have lines of A and B: what would fill them up is not read.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 
 from llvmlite import ir
 
-from convbench.vector.code import INT32, Code, Pointer
+from convbench.vector.code import INT32, Code, Number, Pointer
 from convbench.vector.numbers import BYTE, INT
 from convbench.vector.target import Target, host
 from convbench.vector.weights import LINE
@@ -25,6 +27,7 @@ ROWS = 16  # lines of a tile
 TILE = ROWS * LINE  # its bytes
 TILES = 8
 FOUR = 4  # bytes of a line of A that meet one number of 32 bits of B
+OF_A, OF_B = 6, 7  # the tiles that are multiplied; the others hold sums
 CONFIGURATION, PALETTE, WIDTHS, HEIGHTS = 64, 1, 16, 48  # of AMX: bytes, and where the tiles' sizes stand
 ARCH_PRCTL, ASK_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64
 
@@ -57,8 +60,8 @@ class Tiles(Protocol):
 class Amx:
     """The CPU's own."""
 
-    def __init__(self, code: Code) -> None:
-        self.code = code
+    def __init__(self, code: Code, fours: Number) -> None:
+        self.code, self.fours = code, fours
 
     def _do(self, name: str, *values: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
@@ -71,9 +74,15 @@ class Amx:
         sizes[0] = PALETTE
         sizes[WIDTHS : WIDTHS + 2 * TILES : 2] = [LINE] * TILES
         sizes[HEIGHTS : HEIGHTS + TILES] = [ROWS] * TILES
+        less = code.index(ROWS) - self.fours
+        fewer = {WIDTHS + 2 * OF_A: less * FOUR, HEIGHTS + OF_B: less}
         room = code.room(CONFIGURATION // code.bytes)
         for part in range(0, CONFIGURATION, 8):
-            (room.integer_as_pointer(room.address) + part).set_integer(int.from_bytes(sizes[part : part + 8], "little"))
+            word = code.index(int.from_bytes(sizes[part : part + 8], "little", signed=True))
+            for place, number in fewer.items():
+                if place // 8 * 8 == part:
+                    word = word - number * 2 ** (8 * (place - part))
+            (room.integer_as_pointer(room.address) + part).set_integer(word)
         self._do("ldtilecfg", room.integer_as_pointer(room.address).value)
 
     def zero(self, tile: int) -> None:
@@ -109,8 +118,8 @@ class Amx:
 class Portable:
     """The same in memory: slow, for tests and for reading."""
 
-    def __init__(self, code: Code) -> None:
-        self.code, self.whole = code, ir.VectorType(INT32, code.lanes)
+    def __init__(self, code: Code, fours: Number) -> None:
+        self.code, self.fours, self.whole = code, fours, ir.VectorType(INT32, code.lanes)
         self.sums: dict[int, Pointer] = {}
         self.places: dict[int, Pointer] = {}
 
@@ -142,7 +151,7 @@ class Portable:
         for row in code.range(ROWS):
             for part in range(0, LINE, code.bytes):
                 place = (self.sums[total] + (row * LINE + part)).value
-                for k in code.range(ROWS):
+                for k in code.range(self.fours):
                     one = builder.load((self.places[a] + (row * LINE + k * FOUR)).value, align=4, typ=INT32)
                     of_a = code.in_all_lanes(one, self.whole)
                     of_b = builder.load((self.places[b] + (k * LINE + part)).value, align=4, typ=self.whole)
@@ -163,9 +172,9 @@ class Portable:
         """Nothing is held."""
 
 
-def tiles_of(code: Code, target: Target) -> Tiles:
-    """The target's own, or those in memory."""
-    return Amx(code) if target.multiplies_tiles else Portable(code)
+def tiles_of(code: Code, target: Target, fours: Number = ROWS) -> Tiles:
+    """The target's own, or those in memory. fours: of a line of OF_A, and lines of OF_B."""
+    return Amx(code, fours) if target.multiplies_tiles else Portable(code, fours)
 
 
 @lru_cache(maxsize=1)

@@ -21,10 +21,10 @@ from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.complex_digits import PARTS
-from convbench.vector.digits import DIGITS, LEAST, STEP_BYTES
+from convbench.vector.digits import LEAST, STEP_BYTES
 from convbench.vector.scaling import most_or_broken, size
 from convbench.vector.team import Fields, Team, shared_out
-from convbench.vector.tiles import FOUR, ROWS, TILE, tiles_of
+from convbench.vector.tiles import FOUR, ROWS, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
@@ -33,12 +33,11 @@ FIELDS = (
     "tile_rows", "tile_columns", "groups", "chunks", "panels",  # of a group's filters
     "image_bytes", "height", "width", "row_step", "channel_blocks", "buffer_rows", "columns", "pitch",
     "row_bytes", "room_bytes", "v_bytes",  # of a row of a tile between the transforms; of 16 channels; of V's frequency
-    "steps", "tile_bytes", "point_bytes", "c_bytes", "c_panel_bytes", "panel_bytes",  # of A, C and B
+    "steps", "fours", "tile_bytes", "point_bytes", "c_bytes", "c_panel_bytes", "panel_bytes",  # of A, C and B
     "filters", "out_rows", "out_columns", "pixel_rows", "out_image_bytes", "out_channel_bytes", "past",
     "staged",  # 1: y goes past the caches by way of scratch, 16 planes at once
     "scales_at", "room_at", "v_at", "factors_at", "t_at", "pixels_at", "nowhere_at", "staged_at",
 )  # fmt: skip
-AHEAD = 2  # frequencies whose lines of A are asked for before they are written: they are far from one another
 PHASES = ("input transform", "products", "output transform")
 
 
@@ -97,7 +96,7 @@ def convolve(program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bo
     shared, scratch = (f.pointer("rooms") + 8 * i for i in (0, thread + 1))
     shared, scratch = (room.integer_as_pointer(room.integer()) for room in (shared, scratch))
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    tiles = tiles_of(code, program.target)
+    tiles = tiles_of(code, program.target, f.fours)
     tiles.begin()
     for number in code.range(f.blocks * f.groups):
         block = Set(code, f, number)
@@ -147,8 +146,8 @@ def transform(
             factors, scales + (item * of_row + number * 4),
         )  # fmt: skip
         code.call(
-            program.function("pipiipi", split),
-            v, f.v_bytes, factors, of_column(tile, is_pair), f.steps * PARTS,
+            program.function("pipiiipi", complex_digits.split),
+            v, f.v_bytes, factors, of_column(tile, is_pair), f.steps, f.fours,
             into + number * f.point_bytes, f.point_bytes,
         )  # fmt: skip
 
@@ -193,25 +192,6 @@ def forward(program: Program, code: Code, tile: Tile, is_pair: bool) -> None:
         (scales + begin * 4).store(scale, kept)
 
 
-def split(program: Program, code: Code) -> None:
-    """A tile's row of A of some frequencies, from V: digits, 64 channels a step in the order [16, 4].
-
-    Arguments: V, its bytes from frequency to frequency, factors, frequencies, steps of both parts, the row in the first
-    frequency's A, bytes to the next one's.
-    """
-    v, v_bytes, factors, points, steps, into, point_bytes = code.arguments
-    for point in code.range(points):
-        factor = (factors + point * 4).broadcast()
-        for step in code.range(steps):
-            for digit in range(DIGITS):
-                (into + (point + AHEAD) * point_bytes + step * STEP_BYTES + digit * TILE).prefetch(write=True)
-            for part in range(0, LINE, code.bytes):
-                place = v + point * v_bytes + step * (FOUR * LINE) + part
-                numbers = [digits.digits_of((place + i * LINE).load(), factor) for i in range(FOUR)]
-                for digit, found in enumerate(digits.fours_of(code, numbers)):
-                    (into + point * point_bytes + step * STEP_BYTES + (digit * TILE + part)).store(found)
-
-
 def multiply(
     program: Program, code: Code, f: Fields, points: int, block: Set, first: Index, end: Index,
     shared: Pointer, scratch: Pointer,
@@ -230,10 +210,10 @@ def multiply(
             place = b + panel * f.panel_bytes
             after = code.choose(panel + 1 < end, 1, f.panels + first - panel) * f.panel_bytes
             code.call(
-                program.function("pipippiippi", complex_digits.products),
+                program.function("pipippiiippi", complex_digits.products),
                 a, f.tile_bytes, shared + (f.scales_at + point * 4), up_to_line(4 * points),
                 place, scratch + ((panel - first) * f.c_panel_bytes + point * f.c_bytes),
-                count, f.steps, place + after,
+                count, f.steps, f.fours, place + after,
                 a + f.point_bytes + (panel - first) * (count * f.steps * a_lines * LINE), a_lines,
             )  # fmt: skip
 

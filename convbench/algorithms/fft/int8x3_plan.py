@@ -35,7 +35,7 @@ ROOM = 15 << 20  # bytes for A of a block and C of all threads
 LEAST_TILES = 16  # of a block, where there are so many: with fewer, products wait for filters
 # In the time of a multiply-add of the products, fitted to times of these sizes on two Granite Rapids cores:
 TRANSFORM = 150  # what a transform takes for one number, digits and sums put together included
-SPILLS = 1.1  # by how much it takes longer with more points along an axis than registers hold
+SPILLS = (1.2, 1.04)  # by how much it takes longer with more points along y, or x, than registers hold
 FROM_MEMORY, FROM_CACHE = 13, 5  # what a byte of filters takes to come
 # How much of that passes during products, or of them during it; the latter where each panel meets a single tile of A,
 # and both, deeper than NEAR_STEPS, come from the second-level cache.
@@ -65,6 +65,11 @@ class Cut:
         return steps_of(self.depth)
 
     @property
+    def fours(self) -> int:
+        """Of a step."""
+        return fours_of(self.depth)
+
+    @property
     def tiles(self) -> int:
         """Of a block."""
         return self.lines * self.columns.tiles
@@ -73,6 +78,11 @@ class Cut:
 def steps_of(depth: int) -> int:
     """Of one part of the depth, for so many channels."""
     return ceil_div(depth, STEP)
+
+
+def fours_of(depth: int) -> int:
+    """Of each step, so that they hold all channels: what fills up a step would be filters to read, too."""
+    return ceil_div(depth, FOUR * steps_of(depth))
 
 
 def rows_of(tiles: int) -> int:
@@ -128,7 +138,8 @@ def cost(problem: Problem, size: tuple[int, int], device: Device) -> float:
     coming = way * filters * ceil_div(s.n * cut.rows.tiles, cut.lines)
     coming += FROM_CACHE * cut.chunks * points * rows * cut.steps * STEP_BYTES // ROWS  # A, again for each chunk
     hidden = min(coming, products) * (HIDDEN if cut.tiles > ROWS or cut.steps <= NEAR_STEPS else PARTLY_HIDDEN)
-    transforms = TRANSFORM * points * tiles * SPILLS ** sum(side > IN_REGISTERS for side in size)
+    spills = prod(factor for factor, side in zip(SPILLS, size, strict=True) if side > IN_REGISTERS)
+    transforms = TRANSFORM * points * tiles * spills
     return s.groups * (products + coming - hidden + transforms * (cut.depth + panels))
 
 
@@ -147,7 +158,12 @@ def is_staged(s: ConvShape, cut: Cut, device: Device, target: Target) -> bool:
 
 def filters_bytes(tile: Tile, depth: int) -> int:
     """Of a panel's B, all frequencies."""
-    return frequencies(tile) * digits.panel_bytes(PARTS * steps_of(depth) * STEP)
+    return frequencies(tile) * panel_bytes(depth)
+
+
+def panel_bytes(depth: int) -> int:
+    """Of B of a frequency, for so many channels."""
+    return digits.panel_bytes(PARTS * steps_of(depth) * fours_of(depth) * FOUR, fours_of(depth))
 
 
 def layout(cut: Cut, staged: bool) -> dict[str, int]:
@@ -178,10 +194,10 @@ def layout(cut: Cut, staged: bool) -> dict[str, int]:
     a_bytes = points * point_bytes(cut.tiles, cut.steps)
     return {
         "channel_blocks": blocks, "buffer_rows": buffer_rows, "columns": tile.x.window, "pitch": pitch,
-        "row_bytes": row_bytes, "room_bytes": room_bytes, "v_bytes": v_bytes, "steps": cut.steps,
+        "row_bytes": row_bytes, "room_bytes": room_bytes, "v_bytes": v_bytes, "steps": cut.steps, "fours": cut.fours,
         "tile_bytes": PARTS * cut.steps * STEP_BYTES, "point_bytes": point_bytes(cut.tiles, cut.steps),
         "c_bytes": c_bytes, "c_panel_bytes": c_panel, "pixel_rows": pixel_rows,
-        "panel_bytes": digits.panel_bytes(PARTS * cut.steps * STEP),
+        "panel_bytes": panel_bytes(cut.depth),
         "scales_at": a_bytes, "shared_bytes": a_bytes + rows_of(cut.tiles) * up_to_line(4 * points),
         "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "v_at": at["v"], "factors_at": at["factors"],
@@ -228,7 +244,7 @@ def of_size(problem: Problem, device: Device, size: tuple[int, int], target: Tar
         lambda clocked: address_of(KERNEL, convolve, tile, lanes, clocked, target=target),
         partial(packed_filters, device, problem, cut),
         "; ".join(words),
-        s.groups * (2 * a_rows * PARTS**2 * frequencies(tile) * cut.steps * STEP * filled
+        s.groups * (2 * a_rows * PARTS**2 * frequencies(tile) * cut.steps * cut.fours * FOUR * filled
                     + tiles * (forward * cut.channel_blocks * BLOCK + backward * filled)),
         sharings=2 * blocks * s.groups, rooms=rooms,
     )  # fmt: skip
@@ -249,9 +265,8 @@ def packed_filters(device: Device, problem: Problem, cut: Cut, w: Any) -> Any:
     filters, points = s.k // s.groups, frequencies(tile)
     flat = filter_pieces(xp, w, s, cut.rows, cut.columns).reshape(s.groups, filters, cut.depth, -1)
     matrix = spectra(xp, tile)
-    out = device.empty((s.groups, points, panels, digits.panel_bytes(PARTS * cut.steps * STEP) // 4), "float32").view(
-        xp.uint8
-    )
+    out = device.empty((s.groups, points, panels, panel_bytes(cut.depth) // 4), "float32").view(xp.uint8)
+    whole = cut.steps * cut.fours * FOUR  # channels
 
     def one(item: int, thread: int) -> None:
         group, panel = divmod(item, panels)
@@ -260,10 +275,10 @@ def packed_filters(device: Device, problem: Problem, cut: Cut, w: Any) -> Any:
         block[:, :, : len(part)] = part.transpose(2, 1, 0)
         with xp.errstate(invalid="ignore"):  # of what is not finite, which its filter's scale says
             spectrum = (matrix @ block.reshape(len(block), -1)).reshape(PARTS * points, cut.depth, BLOCK)
-        ordered = xp.zeros((PARTS * points, cut.steps * STEP, BLOCK))
+        ordered = xp.zeros((PARTS * points, whole, BLOCK))
         ordered[:, : cut.depth] = spectrum
-        ordered = ordered.reshape(points, PARTS * cut.steps, FOUR, BLOCK, BLOCK).swapaxes(2, 3)
-        digits.pack(xp, ordered.reshape(points, -1, BLOCK), out[group, :, panel])
+        ordered = ordered.reshape(points, PARTS * cut.steps, FOUR, cut.fours, BLOCK).swapaxes(2, 3)
+        digits.pack(xp, ordered.reshape(points, -1, BLOCK), out[group, :, panel], cut.fours)
 
     device.parallel(one, s.groups * panels)
     return out
