@@ -32,6 +32,7 @@ LARGEST = 127 << 16  # of the whole numbers: rounding does not bring one beyond 
 LEAST = 2.0**-100  # what is largest is taken to be at least this; its inverse is far from overflowing
 MOST_DEPTH = (2**31 - 1) // (DIGITS * 2**14)  # the sums of three products of bytes that 32 bits hold
 SIDE = 2  # tiles of A whose sums are in registers together
+MOST_LINES = STEP_BYTES // LINE // PRODUCTS  # of panels to come, asked for at each product of a single tile of A
 TOGETHER = 8  # lines of the next panel that are asked for without asking how many
 ORDER = ((1, 2, 0), (1, 0), (0,))  # of a step: digits of A that meet each of B, so that no sum is wanted twice at once
 
@@ -189,27 +190,30 @@ def short_products(program: Program, code: Code, panels: int) -> None:
     """C [panel] [row, 16] = A B for one panel of columns or two, so short that B stays in the first-level cache.
 
     Arguments: A, its bytes from tile to tile, the scales of its rows, bytes from one to the next, B, bytes from panel
-    to panel, C, likewise, tiles, steps, and panels that will come: their lines are asked for by the way.
+    to panel, C, likewise, tiles, steps, and panels that will come: their lines are asked for by the way, evenly, as
+    loads wait behind those of a hurry, and during the first tiles of A, as these may be many.
     """
     a, tile_bytes, scales, apart, b, panel, c, c_panel, count, steps, coming = code.arguments
     tiles, places = tiles_of(code, program.target), [b + panel * i for i in range(panels)]
     room = code.room(panels * STEP_BYTES // code.bytes)
     room = room.integer_as_pointer(room.address)
-    lines = (panels * STEP_BYTES // LINE + (count - 1)) // count  # that are asked for at each step
-    lines = (lines + (TOGETHER - 1)) // TOGETHER * TOGETHER
+    half, quarter = MOST_LINES // 2, MOST_LINES // 4
+    each = code.choose(
+        count >= MOST_LINES // quarter, quarter, code.choose(count >= MOST_LINES // half, half, MOST_LINES)
+    )
     for number in code.range(count):
         for total in range(DIGITS * panels):
             tiles.zero(total)
-        with code.cases(code.least(number, 1), range(2)) as cases:
-            for is_later in cases:
+        ahead = coming + number * steps * each * (PRODUCTS * panels * LINE)
+        asked = code.choose(number * each < MOST_LINES, each, 0)
+        with code.cases(asked, (0, quarter, half, MOST_LINES)) as cases:
+            for lines in cases:
                 for step in code.range(steps):
                     at = step * STEP_BYTES
-                    soon = [] if is_later else [place + (at + STEP_BYTES) for place in places]  # not yet near
-                    near = [place + line * LINE for place in soon for line in range(STEP_BYTES // LINE)]
-                    _short_step(code, tiles, a + (number * tile_bytes + at), [place + at for place in places], near)
-                    for more in code.range(0, lines, TOGETHER):
-                        for i in range(TOGETHER):
-                            (coming + ((number * steps + step) * lines + more + i) * LINE).prefetch()
+                    line = ahead + step * (PRODUCTS * panels * lines * LINE)
+                    _short_step(
+                        code, tiles, a + (number * tile_bytes + at), [place + at for place in places], line, lines
+                    )
                     tiles.stay_awake()
         for total in range(DIGITS * panels):
             tiles.store(total, room + total * TILE)
@@ -218,18 +222,17 @@ def short_products(program: Program, code: Code, panels: int) -> None:
             _scaled(code, room + i * STEP_BYTES, of_rows, place, c + (c_panel * i + number * TILE))
 
 
-def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], near: list[Pointer]) -> None:
-    """The products of a step of the depth: a tile of A, panels of B. near: lines that are asked for between them."""
-    each = -(-len(near) // (PRODUCTS * len(b)))
+def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], coming: Pointer, lines: int) -> None:
+    """The products of a step of the depth: a tile of A, panels of B. At each so many lines that come are asked for."""
     for of_a, digits in enumerate(ORDER):
         tiles.load(OF_A, a + of_a * TILE)
         for of_b in digits:
             for i, place in enumerate(b):
                 tiles.load(OF_B, place + (of_b * TILE + LINE))
                 tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
-                for line in near[:each]:
-                    line.prefetch(near=True)
-                near = near[each:]
+                for line in range(lines):
+                    (coming + line * LINE).prefetch()
+                coming += lines * LINE
 
 
 def _scaled(code: Code, sums: Pointer, of_rows: tuple[Pointer, Number], of_columns: Pointer, into: Pointer) -> None:
