@@ -224,34 +224,43 @@ def finish(
     """A panel's pixels of all tiles of a block, to their planes.
 
     Planes of 16 filters, one behind the other, are whole lines even where one plane is not: if staged, an image's are
-    put together in scratch and then go past the caches, so that no line of y is read before it is written.
+    put together in scratch and then go past the caches, so that no line of y is read before it is written. They go
+    piece by piece while the next image is transformed back, as memory takes them no faster than that.
     """
-    t, first = scratch + f.t_at, block.group * f.filters + panel * BLOCK
+    t, planes = scratch + f.t_at, f.out_channel_bytes * BLOCK
+    y = f.pointer("y") + (block.group * f.filters + panel * BLOCK) * f.out_channel_bytes
     is_staged = code.choose((f.pointer("y").address % LINE).is_equal(0), f.staged, 0)
+    pieces = f.tile_rows * tile.columns
+    piece = (planes // LINE + (pieces - 1)) // pieces * LINE
     for i in code.range(block.lines):
         line = block.first_line + i
+        row, number_of_image = line % f.tile_rows, line // f.tile_rows
+        image = y + number_of_image * f.out_image_bytes
+        staged, before = (scratch + f.staged_at + (number_of_image + j) % 2 * planes for j in range(2))
+        waiting = code.choose(i >= f.tile_rows, planes * is_staged, 0)  # of the image before
         for is_pair, place, number in columns_of(code, tile):
             code.call(
                 program.function("pipi", backward, tile, is_pair),
                 c + (number * f.c_bytes + i * f.tile_columns * (PARTS * LINE)), f.c_bytes,
                 t + place * LINE, f.tile_columns,
             )  # fmt: skip
-        row = line % f.tile_rows
-        image = f.pointer("y") + line // f.tile_rows * f.out_image_bytes + first * f.out_channel_bytes
-        target = code.builder.select(is_staged.is_equal(1), (scratch + f.staged_at).value, image.value)
+            at = (row * tile.columns + place) * piece
+            some = code.least(waiting - at, piece * (PARTS if is_pair else 1))
+            code.call(program.function("ppi", pass_on), before + at, image - f.out_image_bytes + at, some)
+        target = code.builder.select(is_staged.is_equal(1), staged.value, image.value)
         code.call(
             program.function("ppiiiiippiipi", backward_rows, tile),
             t, t, f.tile_columns, 0, code.least(tile.y.outputs, f.out_rows - row * tile.y.outputs), f.pixel_rows,
             f.out_columns, scratch + f.pixels_at, Pointer(code, target) + row * f.out_columns * (4 * tile.y.outputs),
             f.out_channel_bytes, f.filters - panel * BLOCK, scratch + f.nowhere_at, f.past * (1 - is_staged),
         )  # fmt: skip
-        is_whole = code.builder.and_(is_staged.is_equal(1), (row + 1).is_equal(f.tile_rows))
-        with code.when(is_whole):
-            code.call(program.function("ppi", pass_on), scratch + f.staged_at, image, f.out_channel_bytes * BLOCK)
+    last = (block.first_line + block.lines - 1) // f.tile_rows
+    staged, image = scratch + f.staged_at + last % 2 * planes, y + last * f.out_image_bytes
+    code.call(program.function("ppi", pass_on), staged, image, planes * is_staged)
 
 
 def pass_on(program: Program, code: Code) -> None:
-    """Whole lines to where they belong, past the caches. Arguments: from, to, bytes."""
+    """Whole lines to where they belong, past the caches. Arguments: from, to, bytes: none if below 0."""
     source, target, count = code.arguments
     for at in code.range(0, count, code.bytes):
         (target + at).stream((source + at).load())

@@ -188,7 +188,7 @@ def layout(cut: Cut, staged: bool) -> dict[str, int]:
             "c": ceil_div(cut.panels, cut.chunks) * c_panel,
             "t": cut.columns.tiles * tile.y.outputs * row_bytes,
             "pixels": (pixels + tile.x.window + BLOCK) * LINE, "nowhere": 4 * pixels + LINE,
-            "staged": LINE * cut.rows.unit_outputs * cut.columns.unit_outputs if staged else 0,
+            "staged": 2 * LINE * cut.rows.unit_outputs * cut.columns.unit_outputs if staged else 0,  # of two images
         },
     )  # fmt: skip
     a_bytes = points * point_bytes(cut.tiles, cut.steps)
