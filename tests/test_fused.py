@@ -111,7 +111,7 @@ def test_pairs_of_points_err_less_than_those_with_zero(m: int, taps: int, with_z
     caches=st.sampled_from(CACHES),
     weights=st.sampled_from([FLOAT32, FIXED24]),
 )
-@settings(max_examples=120)
+@settings(max_examples=90)
 def test_random_shapes(case: Any, threads: int, caches: tuple[int, int], weights: Weights) -> None:
     """Right, with the same bits on one thread, and again: threads and buffers' contents decide nothing."""
     shape, make, m = case
