@@ -24,7 +24,6 @@ PASSES = ((1, 2), (0,))  # orders whose sums are in tiles together
 SUMS = 3  # of an order
 TO_SUM = (((0, 0), (1, 2)), ((1, 1), (0, 2)))  # for re of B, and im: the parts of A that meet it, and to which sum
 MOST_LINES = ROWS // PARTS**2  # of what comes, asked for at each product: so many where B meets a single tile of A
-
 AHEAD = 2  # frequencies whose lines of A are asked for before they are written: they are far from one another
 
 
