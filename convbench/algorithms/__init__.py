@@ -33,6 +33,7 @@ TABLE = (
     "direct.naive",
     "direct.blocked",
     "direct.wide",
+    "direct.int8x3",
     "library.torch",
     "library.cudnn",
 )

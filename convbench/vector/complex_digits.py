@@ -16,13 +16,18 @@ from convbench.vector import digits
 from convbench.vector.build import Program
 from convbench.vector.code import INT32, Code, Index, Number, Pointer, Vector
 from convbench.vector.digits import DIGITS, PRODUCTS, STEP_BYTES
-from convbench.vector.tiles import FOUR, OF_A, OF_B, ROWS, TILE, Tiles, tiles_of
+from convbench.vector.tiles import FOUR, OF_A, OF_B, ROWS, TILE, Held, Tiles, tiles_of
 from convbench.vector.weights import LINE
 
 PARTS = 2  # of a complex number
 PASSES = ((1, 2), (0,))  # orders whose sums are in tiles together
-SUMS = 3  # of an order
-TO_SUM = (((0, 0), (1, 2)), ((1, 1), (0, 2)))  # for re of B, and im: the parts of A that meet it, and to which sum
+# Of a step of each pass: part and digit of A, and of B. Each product but the first shares a tile with the one before,
+# and in the first pass no sum is wanted again for three products (found by a search).
+PATHS = (
+    "i1i1 i1i0 r2i0 r1i0 i2i0 i2r0 r1r0 r1r1 r1i1 i0i1 r0i1 r0i2 i0i2 i0r1 i0r2 r0r2 r0r1 i1r1 i1r0 r2r0",
+    "r0r0 i0r0 i0i0 r0i0",
+)
+SUMS = 3  # of an order: re re, im im, and the rest
 MOST_LINES = ROWS // PARTS**2  # of what comes, asked for at each product: so many where B meets a single tile of A
 AHEAD = 2  # frequencies whose lines of A are asked for before they are written: they are far from one another
 
@@ -88,6 +93,12 @@ def products(program: Program, code: Code) -> None:
                 _put_together(code, room, of_rows, b, c + number * (ROWS * PARTS * LINE))
 
 
+def path(number: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """A pass's products: for A and for B which part, 0 for re, and which digit."""
+    words = PATHS[number].split()
+    return [(("ri".index(word[0]), int(word[1])), ("ri".index(word[2]), int(word[3]))) for word in words]
+
+
 def _step(
     code: Code, tiles: Tiles, a: list[Pointer], b: tuple[list[Pointer], Index], orders: tuple[int, ...],
     coming: tuple[Pointer, int],
@@ -97,16 +108,15 @@ def _step(
     a: re and im; b: likewise, and bytes from digit to digit; coming: lines, and how many at each product.
     """
     (of_parts, b_tile), (place, lines) = b, coming
-    for part, sums in enumerate(TO_SUM):
-        for of_b in range(max(orders) + 1):
-            tiles.load(OF_B, of_parts[part] + b_tile * of_b)
-            for digit in (order - of_b for order in orders if 0 <= order - of_b < DIGITS):
-                for of_a, total in sums:
-                    tiles.load(OF_A, a[of_a] + digit * TILE)
-                    tiles.multiply((digit + of_b - orders[0]) * SUMS + total, OF_A, OF_B)
-                    for line in range(lines):
-                        (place + line * LINE).prefetch()
-                    place += lines * LINE
+    held = Held(tiles)
+    for (a_part, of_a), (b_part, of_b) in path(PASSES.index(orders)):
+        held.load(OF_A, (a_part, of_a), a[a_part] + of_a * TILE)
+        held.load(OF_B, (b_part, of_b), of_parts[b_part] + b_tile * of_b)
+        total = SUMS - 1 if a_part != b_part else a_part
+        tiles.multiply((of_a + of_b - orders[0]) * SUMS + total, OF_A, OF_B)
+        for line in range(lines):
+            (place + line * LINE).prefetch()
+        place += lines * LINE
 
 
 def _put_together(

@@ -13,6 +13,7 @@ is as large for small sums as for large ones, and the same in any order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -21,7 +22,7 @@ from convbench.vector.build import Program
 from convbench.vector.code import INT32, Code, Index, Number, Pointer, Vector
 from convbench.vector.numbers import BYTE
 from convbench.vector.scaling import most_of_all, most_or_broken, size
-from convbench.vector.tiles import FOUR, OF_A, OF_B, ROWS, TILE, Tiles, tiles_of
+from convbench.vector.tiles import FOUR, OF_A, OF_B, ROWS, TILE, Held, Tiles, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 DIGITS = 3
@@ -34,7 +35,13 @@ MOST_DEPTH = (2**31 - 1) // (DIGITS * 2**14)  # the sums of three products of by
 SIDE = 2  # tiles of A whose sums are in registers together
 MOST_LINES = STEP_BYTES // LINE // PRODUCTS  # of panels to come, asked for at each product of a single tile of A
 TOGETHER = 8  # lines of the next panel that are asked for without asking how many
-ORDER = ((1, 2, 0), (1, 0), (0,))  # of a step: digits of A that meet each of B, so that no sum is wanted twice at once
+# Of a step: each digit of one operand, and those which it meets of two others, 0 and 1, that are multiplied by it. Each
+# product but the first shares a tile with the one before, and no sum is wanted again for three products.
+PATH = (
+    (0, ((0, 0), (0, 1), (2, 0), (2, 1), (1, 0), (1, 1))),
+    (1, ((1, 1), (1, 0), (0, 0), (0, 1))),
+    (2, ((0, 1), (0, 0))),
+)
 
 
 def panel_bytes(depth: int, fours: int = ROWS) -> int:
@@ -108,6 +115,12 @@ def fours_of(code: Code, numbers: list[Any]) -> list[Vector]:
     return [Vector(code, builder.bitcast(digits, code.kind)) for digits in found]
 
 
+def path(number: int) -> Iterator[tuple[int, int, int]]:
+    """PATH for one other operand or two: a digit, one of another's, and which other."""
+    for digit, pairs in PATH:
+        yield from ((digit, of_other, which) for of_other, which in pairs if which < number)
+
+
 def line_of(into: Pointer, row: Index, tile_bytes: Index) -> Pointer:
     """Where a row of A begins."""
     return into + (row // ROWS * tile_bytes + row % ROWS * LINE)
@@ -166,15 +179,14 @@ def _block(
         soon = [place + (at + STEP_BYTES) for place in (b, *a)]  # the next step, asked for line by line
         near = [place + line * LINE for place in soon for line in range(STEP_BYTES // LINE)]
         each = -(-len(near) // (PRODUCTS * len(a)))
-        for of_b, digits in enumerate(ORDER):
-            tiles.load(OF_B, b + (at + of_b * TILE))
-            for of_a in digits:
-                for i, place in enumerate(a):
-                    tiles.load(OF_A, place + (at + of_a * TILE))
-                    tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
-                    for line in near[:each]:
-                        line.prefetch(near=True)
-                    near = near[each:]
+        held = Held(tiles)
+        for of_b, of_a, i in path(len(a)):
+            held.load(OF_B, (of_b,), b + (at + of_b * TILE))
+            held.load(OF_A, (of_a, i), a[i] + (at + of_a * TILE))
+            tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
+            for line in near[:each]:
+                line.prefetch(near=True)
+            near = near[each:]
         for more in code.range(0, lines, TOGETHER):
             for i in range(TOGETHER):
                 (ahead + (step * lines + more + i) * LINE).prefetch()
@@ -224,15 +236,14 @@ def short_products(program: Program, code: Code, panels: int) -> None:
 
 def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], coming: Pointer, lines: int) -> None:
     """The products of a step of the depth: a tile of A, panels of B. At each so many lines that come are asked for."""
-    for of_a, digits in enumerate(ORDER):
-        tiles.load(OF_A, a + of_a * TILE)
-        for of_b in digits:
-            for i, place in enumerate(b):
-                tiles.load(OF_B, place + (of_b * TILE + LINE))
-                tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
-                for line in range(lines):
-                    (coming + line * LINE).prefetch()
-                coming += lines * LINE
+    held = Held(tiles)
+    for of_a, of_b, i in path(len(b)):
+        held.load(OF_A, (of_a,), a + of_a * TILE)
+        held.load(OF_B, (of_b, i), b[i] + (of_b * TILE + LINE))
+        tiles.multiply(i * DIGITS + of_a + of_b, OF_A, OF_B)
+        for line in range(lines):
+            (coming + line * LINE).prefetch()
+        coming += lines * LINE
 
 
 def _scaled(code: Code, sums: Pointer, of_rows: tuple[Pointer, Number], of_columns: Pointer, into: Pointer) -> None:

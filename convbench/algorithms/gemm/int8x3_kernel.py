@@ -80,19 +80,34 @@ def multiply(program: Program, code: Code, few: int, in_lines: bool, slides: boo
     code.fence()
 
 
+def measure_seen(program: Program, code: Code, f: Fields, panel: Panel, x: Pointer, factor: Pointer) -> None:
+    """Factor and scale of an image's numbers in the rows that a panel sees; of a single row, in the columns it sees."""
+
+    def seen(first: Index, outputs: Index, stride: Index, pad: Index, reach: Index, size: Index) -> tuple[Index, Index]:
+        begin = first * stride - pad
+        low = code.least(code.most(begin, 0), size)
+        return low, code.most(code.least(begin + (outputs - 1) * stride + reach, size) - low, 0)
+
+    row, rows = seen(panel.first_row, panel.rows, f.stride_rows, f.pad, f.reach_rows, f.height)
+    column, columns = seen(
+        panel.first_column, panel.columns, f.stride_columns, f.pad_columns, f.reach_columns, f.width
+    )  # fmt: skip
+    single = rows.is_equal(1)
+    code.call(
+        program.function("piiip", digits.measure),
+        x + (row * f.width + code.choose(single, column, 0)) * 4, f.plane_bytes, f.channels,
+        code.choose(single, columns, rows * f.width), factor,
+    )  # fmt: skip
+
+
 def stretch(program: Program, code: Code, f: Fields, panel: Set, few: int, in_lines: bool, scratch: Pointer) -> None:
     """Rows of A for all images' pixels, each image with its own scale: that of the rows of x which they see."""
     factor = scratch + f.factor_at
     begin, start = panel.first_row * f.stride_rows - f.pad, panel.first_column * f.stride_columns - f.pad_columns
-    low = code.least(code.most(begin, 0), f.height)
-    high = code.least(begin + (panel.rows - 1) * f.stride_rows + f.reach_rows, f.height)
     lines = (panel.rows - 1) * f.stride_lines + (f.reach_rows - 1) // f.row_step + 1
     for i in code.range(panel.images):
         x = f.pointer("x") + (panel.first_image + i) * f.image_bytes + panel.group * f.group_bytes
-        code.call(
-            program.function("piiip", digits.measure),
-            x + low * f.width * 4, f.plane_bytes, f.channels, code.most(high - low, 0) * f.width, factor,
-        )  # fmt: skip
+        measure_seen(program, code, f, panel, x, factor)
         for p in code.range(0, panel.pixels, code.lanes):
             (scratch + f.scales_at + (i * panel.pixels + p) * 4).store((factor + LINE).load())
         for line in code.range(lines):
