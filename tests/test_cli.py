@@ -196,7 +196,9 @@ def test_verify() -> None:
     assert "3 random shapes of seed 1" in " ".join(done.out.split())
     assert "fc8" in done.out
     assert "3/3" in done.out
-    unsupported = 35 + (4 + 3 + 1) * bool(why_no_tiles())  # .int8x3 of gemm, winograd and fft, where the CPU has no AMX
+    unsupported = 35 + (4 + 3 + 1 + 4) * bool(
+        why_no_tiles()
+    )  # .int8x3 of gemm, winograd, fft, direct, where the CPU has no AMX
     last = done.out.strip().splitlines()[-1]
     assert re.search(rf"^\d+ ok(, \d+ skipped)?, {unsupported} unsupported(, \d+ skipped)?$", last)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from vector_targets import EVERYWHERE, run
 from convbench.vector import complex_digits, tiles
 from convbench.vector.build import Program
 from convbench.vector.code import Code
-from convbench.vector.complex_digits import PARTS
+from convbench.vector.complex_digits import PARTS, PASSES
 from convbench.vector.digits import DIGITS, STEP, STEP_BYTES
 from convbench.vector.target import Target, host
 from convbench.vector.tiles import FOUR, ROWS
@@ -55,6 +56,20 @@ COUNTS = pytest.mark.parametrize(("count", "steps", "fours"), [(1, 1, 12), (2, 3
 def test_complex_products_of_digits(target: Target, count: int, steps: int, fours: int) -> None:
     found, expected = products(target, count, steps, fours)
     assert np.allclose(found, expected, rtol=1e-6, atol=2e-6 * abs(expected).max())
+
+
+def test_paths_make_each_product_once_and_load_little() -> None:
+    """All but the first share a tile with the one before; in the first pass no sum is wanted within three products."""
+    for number, orders in enumerate(PASSES):
+        path = complex_digits.path(number)
+        assert sorted(path) == sorted(
+            ((of_a, i), (of_b, j))
+            for of_a in range(PARTS) for of_b in range(PARTS) for i in range(DIGITS) for j in range(DIGITS)
+            if i + j in orders
+        )  # fmt: skip
+        assert all(one[0] == other[0] or one[1] == other[1] for one, other in pairwise(path))
+    sums = [(i + j, a + b if a == b else None) for (a, i), (b, j) in complex_digits.path(0)] * 2
+    assert all(total not in sums[n + 1 : n + 3] for n, total in enumerate(sums[:-2]))
 
 
 @NEEDS_AMX

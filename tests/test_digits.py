@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,18 @@ def product(target: Target, count: int, steps: int) -> tuple[Any, Any]:
         rows[i] @ columns[j] * 2.0 ** (-8 * (i + j)) for i in range(DIGITS) for j in range(DIGITS) if i + j < DIGITS
     )
     return c, expected * of_rows[:, None] * of_columns
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_path_makes_each_product_once_and_loads_little(others: int) -> None:
+    """All but the first share a tile with the one before; with two, no sum is wanted within three."""
+    path = list(digits.path(others))
+    assert sorted(path) == [
+        (i, j, which) for i in range(DIGITS) for j in range(DIGITS - i) for which in range(others)
+    ]  # fmt: skip
+    assert all(one[0] == other[0] or one[1:] == other[1:] for one, other in pairwise(path))
+    sums = [(which, i + j) for i, j, which in path] * 2
+    assert others == 1 or all(total not in sums[n + 1 : n + 3] for n, total in enumerate(sums[:-2]))
 
 
 SIZES = pytest.mark.parametrize(("count", "steps"), [(1, 1), (2, 3), (3, 2), (5, 1)])

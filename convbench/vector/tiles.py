@@ -121,7 +121,7 @@ class Portable:
 
     def __init__(self, code: Code, fours: Number) -> None:
         self.code, self.fours, self.whole = code, fours, ir.VectorType(INT32, code.lanes)
-        self.sums: dict[int, Pointer] = {}
+        self.rooms: dict[int, Pointer] = {}
         self.places: dict[int, tuple[Pointer, Number]] = {}
 
     def begin(self) -> None:
@@ -130,11 +130,16 @@ class Portable:
     def zero(self, tile: int) -> None:
         """In memory that is taken when a tile is first used."""
         code = self.code
-        if tile not in self.sums:
-            room = code.room(TILE // code.bytes)
-            self.sums[tile] = room.integer_as_pointer(room.address)
+        if tile not in self.rooms:
+            self.rooms[tile] = code.room(TILE // code.bytes)
+        sums = self._sums(tile)
         for part in code.range(0, TILE, code.bytes):
-            (self.sums[tile] + part).store(code.vector(0.0))
+            (sums + part).store(code.vector(0.0))
+
+    def _sums(self, tile: int) -> Pointer:
+        """Where they are, said anew wherever it is used: what is said in one loop is not known in another."""
+        room = self.rooms[tile]
+        return room.integer_as_pointer(room.address)
 
     def load(self, tile: int, place: Pointer, apart: Number = LINE, once: bool = False) -> None:
         """Remember the place."""
@@ -149,10 +154,10 @@ class Portable:
     def multiply(self, total: int, a: int, b: int) -> None:
         """As the manual says."""
         code, builder = self.code, self.code.builder
-        (first_a, a_apart), (first_b, b_apart) = self.places[a], self.places[b]
+        (first_a, a_apart), (first_b, b_apart), first = self.places[a], self.places[b], self._sums(total)
         for row in code.range(ROWS):
             for part in range(0, LINE, code.bytes):
-                place = (self.sums[total] + (row * LINE + part)).value
+                place = (first + (row * LINE + part)).value
                 for k in code.range(self.fours):
                     one = builder.load((first_a + (row * a_apart + k * FOUR)).value, align=4, typ=INT32)
                     of_a = code.in_all_lanes(one, self.whole)
@@ -164,8 +169,9 @@ class Portable:
 
     def store(self, tile: int, place: Pointer) -> None:
         """A copy."""
+        sums = self._sums(tile)
         for part in self.code.range(0, TILE, self.code.bytes):
-            (place + part).store((self.sums[tile] + part).load())
+            (place + part).store((sums + part).load())
 
     def stay_awake(self) -> None:
         """Nothing sleeps."""
