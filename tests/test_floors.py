@@ -42,6 +42,7 @@ ALLOWED = {
     "vector/complex_digits.py": {"llvmlite"},
     "vector/digits.py": {"llvmlite"},
     "vector/launch.py": {"numba", "llvmlite"},
+    "vector/lines.py": {"llvmlite"},
     "vector/numbers.py": {"llvmlite"},
     "vector/scaling.py": {"llvmlite"},
     "vector/team.py": {"llvmlite"},

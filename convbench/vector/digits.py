@@ -248,16 +248,19 @@ def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], coming: 
 
 def _scaled(code: Code, sums: Pointer, of_rows: tuple[Pointer, Number], of_columns: Pointer, into: Pointer) -> None:
     """A tile of C: sums of each order of magnitude, whole numbers, put together. of_rows: and bytes to the next one."""
-    builder, whole = code.builder, ir.VectorType(INT32, code.lanes)
     scales, apart = of_rows
     for row in code.range(ROWS):
         for part in range(0, LINE, code.bytes):
-            orders = []
-            for order in range(DIGITS):
-                place = (sums + (row * LINE + (order * TILE + part))).value
-                orders.append(Vector(code, builder.sitofp(builder.load(place, align=4, typ=whole), code.kind)))
+            orders = [sums_at(sums + (row * LINE + (order * TILE + part))) for order in range(DIGITS)]
             factor = (scales + row * apart).broadcast() * (of_columns + part).load()
             (into + (row * LINE + part)).store(total_of(orders) * factor)
+
+
+def sums_at(place: Pointer) -> Vector:
+    """Whole numbers of 32 bits as floats."""
+    code, builder = place.code, place.code.builder
+    whole = builder.load(place.value, align=4, typ=ir.VectorType(INT32, code.lanes))
+    return Vector(code, builder.sitofp(whole, code.kind))
 
 
 def total_of(orders: list[Vector]) -> Vector:

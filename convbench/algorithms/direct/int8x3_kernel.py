@@ -1,7 +1,7 @@
 """direct.int8x3's kernel: filters slide over x, whose digits lie such that tiles read 16 pixels of four taps at once.
 
     x [channel] [row, column] -> digits [digit] [row, channel] [column] of a group of rows, padding written out
-      -> lines [group, four taps] [digit] [pixel of an output row, 4]                         (int8x3_lines.py)
+      -> lines [group, four taps] [digit] [pixel of an output row, 4]                         (vector/lines.py)
     y [16 filters] [16 pixels of a row] = filters [16] [taps] times lines, from its first group on  (int8x3_slide.py)
 
 A group has as many rows as the stride says, and lines for all taps that may meet them. So a row's window are lines that
@@ -11,13 +11,13 @@ lowering of Cho and Brand (MEC, ICML 2017), turned so that pixels lie side by si
 
 from __future__ import annotations
 
-from convbench.algorithms.direct.int8x3_lines import TAIL, digits_of_row, fours_of_taps
 from convbench.algorithms.direct.int8x3_slide import slide
 from convbench.algorithms.gemm.int8x3_kernel import measure_seen
 from convbench.algorithms.gemm.kernel import Panel
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Pointer
+from convbench.vector.lines import TAIL, digits_of_row, fours_of_taps
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.tiles import tiles_of
 from convbench.vector.weights import BLOCK, LINE

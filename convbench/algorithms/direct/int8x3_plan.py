@@ -9,7 +9,6 @@ from typing import Any
 from convbench.algorithms.base import Plan, Unsupported
 from convbench.algorithms.compiled import plan_of
 from convbench.algorithms.direct.int8x3_kernel import FIELDS, PHASES, TOGETHER, convolve
-from convbench.algorithms.direct.int8x3_lines import TAIL, TAPS
 from convbench.algorithms.fused.plan import odd_lines
 from convbench.algorithms.gemm.int8x3_plan import shares_of, up_to
 from convbench.algorithms.gemm.packed import as_seen, even_parts
@@ -19,6 +18,7 @@ from convbench.shapes import ConvShape
 from convbench.vector import digits
 from convbench.vector.build import address_of
 from convbench.vector.digits import DIGITS, MOST_DEPTH
+from convbench.vector.lines import TAIL, TAPS
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 from convbench.vector.tiles import FOUR, ROWS

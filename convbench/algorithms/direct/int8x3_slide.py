@@ -1,16 +1,14 @@
-"""direct.int8x3's products: rows of y for one panel of filters or two, from lines (int8x3_lines.py)."""
+"""direct.int8x3's products: rows of y for one panel of filters or two, from lines (vector/lines.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from llvmlite import ir
-
-from convbench.algorithms.direct.int8x3_lines import TAIL
 from convbench.vector import digits
 from convbench.vector.build import Program
-from convbench.vector.code import INT32, Code, Index, Number, Pointer, Vector
+from convbench.vector.code import Code, Index, Number, Pointer
 from convbench.vector.digits import DIGITS, STEP_BYTES
+from convbench.vector.lines import TAIL
 from convbench.vector.tiles import OF_A, OF_B, ROWS, TILE, Held, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
@@ -84,7 +82,7 @@ class Slide:
                 target = into + (number + panel * BLOCK) * self.out_channel
                 for part in range(0, ROWS, code.lanes):
                     sums = self.room + (number * LINE + (panel * STEP_BYTES + part * 4))
-                    value = digits.total_of([_whole(code, sums + TILE * order) for order in range(DIGITS)]) * factor
+                    value = digits.total_of([digits.sums_at(sums + TILE * order) for order in range(DIGITS)]) * factor
                     if not is_tail:
                         with code.when(exists):
                             (target + part * 4).store(value)
@@ -92,13 +90,6 @@ class Slide:
                     for j in code.range(code.choose(exists, shared, 0)):
                         lane = part - j * self.width
                         (target + j * self.out_row + lane * 4).store(value, code.within(lane, self.tail))
-
-
-def _whole(code: Code, place: Pointer) -> Vector:
-    """Whole numbers as floats."""
-    builder = code.builder
-    found = builder.load(place.value, align=4, typ=ir.VectorType(INT32, code.lanes))
-    return Vector(code, builder.sitofp(found, code.kind))
 
 
 def slide(program: Program, code: Code, panels: int) -> None:

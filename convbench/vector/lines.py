@@ -1,4 +1,4 @@
-"""direct.int8x3's lines: from a group of rows of x to digits, and from those to four taps of each pixel side by side.
+"""Lines of digits for direct.int8x3: from a group of rows of x, four taps of each pixel side by side.
 
     x [channel] [column] of some rows -> digits [digit] [row, channel] [column] -> lines [four taps] [digit] [pixel, 4]
 
