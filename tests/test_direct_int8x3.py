@@ -162,6 +162,12 @@ def test_sums_too_deep_are_refused() -> None:
         int8x3_plan.plan(deep, Cpu(1), IN_MEMORY)
 
 
+def test_a_fully_connected_layer_is_refused() -> None:
+    """With one pixel in a tile of 16 it would be far slower than gemm.int8x3, which has the same units."""
+    refusal = the_algorithm().refusal(Problem(parse_shape("n2c3h4w4k5r4s4")), "cpu")
+    assert refusal == "a fully connected layer, in which no filter slides"
+
+
 def test_other_precisions_are_refused() -> None:
     problem = Problem(parse_shape("n1c4h8w8k4r3s3"), "float64")
     assert "has no float64 on the cpu" in str(the_algorithm().refusal(problem, "cpu"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convbench.algorithms.amx import ask_for_tiles
 from convbench.algorithms.base import Algorithm, Plan
+from convbench.algorithms.unit import nothing_slides
 from convbench.devices.base import Device
 from convbench.problem import Problem
 
@@ -24,6 +25,7 @@ ALGORITHMS = [
     Algorithm(
         "direct.int8x3",
         on={"cpu": on_amx},
+        refuses=nothing_slides,
         precisions={"cpu": ("float32",)},
         needs={"cpu": "AMX"},
         summary="filters slide over rows of x, each number as three bytes: float32's accuracy from Intel's AMX",
