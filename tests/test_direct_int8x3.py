@@ -40,6 +40,7 @@ SHAPES = [
     "n1c3h23w45k17r7s7u2p3",
     "n1c2h15w13k17r3s3u3",
     "n1c4h14w17k33r2s4u4",  # a stride above the filter's rows
+    "n1c2h20w120k5r2s3u17",  # and one above a register's lanes
     "n1c7h9w19k17r3s2p1d2",  # rows of a window that do not follow one another
     "n3c40h7w9k70r1s1",
     "n1c20h3w700k18r1s1",

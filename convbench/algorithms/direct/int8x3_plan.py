@@ -178,7 +178,7 @@ def table_of(xp: Any, s: ConvShape, window: Window, near_bytes: int) -> Any:
     table = xp.zeros((len(window.fours), TAPS // 8), xp.int64)
     for i, four in enumerate(window.fours):
         places = [(r * channels + c) * near_bytes + column * dw for r, c, column in four]
-        table[i, :FOUR] = (places * FOUR)[:FOUR] if len(places) < FOUR else places
+        table[i, :FOUR] = (places * FOUR)[:FOUR]  # what fills up a last four has weights of zero
         table[i, FOUR] = s.stride[1] == FOUR and places == list(range(places[0], places[0] + FOUR))
     return table
 
