@@ -38,10 +38,10 @@ def pack(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any) -> Any:
 
 def plan_of(
     device: Device, fields: Sequence[str], values: Mapping[str, Any], names: Sequence[str],
-    address: Callable[[bool], int], prepare: Callable[[Any], Any], note: str, flops: int, sharings: int = 1,
-    rooms: Rooms | None = None,
+    address: Callable[[bool], int], prepare: Callable[[Any], Any], note: str, flops: int, rooms: Rooms,
+    sharings: int = 1,
 ) -> Plan:  # fmt: skip
-    """A plan that calls a kernel with one round of sharing out, or several, and perhaps with rooms for scratch.
+    """A plan that calls a kernel with one round of sharing out, or several.
 
     fields are the kernel's arguments in order, values those that stay, numbers or arrays (0 where not named); x, w, y,
     counters, clocks and rooms' addresses are set here. address(clocked) is the compiled kernel, names its phases.
@@ -49,15 +49,14 @@ def plan_of(
     xp = device.xp
     counters = xp.zeros(sharings * tickets(device.threads) // 8, xp.int64)
     clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
-    held = {"counters": counters, "clocks": clocks} | ({"rooms": rooms.addresses} if rooms else {})
+    held = {"counters": counters, "clocks": clocks, "rooms": rooms.addresses}
     arguments = Arguments(xp, fields, {**values, **held})
-    workspace = arguments.bytes + (rooms.nbytes if rooms else 0)
+    workspace = arguments.bytes + rooms.nbytes
     call = runner(address(False), device.threads)
 
     def run(x: Any, w: Any, y: Any, call: Callable[[int], None] = call) -> None:
         counters[...] = 0
-        if rooms:
-            rooms.settle()
+        rooms.settle()
         for name, array in (("x", x), ("w", w), ("y", y)):
             arguments.point(name, array)
         call(arguments.address)

@@ -74,6 +74,15 @@ class Fields:
         """A field as an address."""
         return self._place.integer_as_pointer(self._values[name])
 
+    def room(self, thread: Index) -> Pointer:
+        """The thread's own (vector/room.py)."""
+        return (self.pointer("rooms") + 8 * (thread + 1)).pointer()
+
+    @property
+    def shared_room(self) -> Pointer:
+        """All threads' own."""
+        return self.pointer("rooms").pointer()
+
 
 class Arguments:
     """What a kernel's Fields hold: numbers, and addresses of arrays, which live as long as this."""

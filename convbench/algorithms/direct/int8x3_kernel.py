@@ -23,7 +23,7 @@ from convbench.vector.tiles import tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
-    "x", "y", "w", "scratch", "counters", "table", "clocks",  # addresses
+    "x", "y", "w", "rooms", "counters", "table", "clocks",  # addresses
     "items", "groups", "shares", "share_panels", "panels",  # what is shared out: a group's panels of filters in shares
     "strips", "parts", "strip_rows", "part_columns", "out_rows", "out_columns",  # pixels: rows, or parts of one
     "image_bytes", "group_bytes", "plane_bytes", "height", "width",
@@ -33,7 +33,7 @@ FIELDS = (
     "fours", "line_bytes", "digit_bytes",  # of the lines of a group
     "steps", "filters", "panel_bytes",
     "tail_rows",  # of y, whose last pixels share a tile
-    "out_image_bytes", "out_channel_bytes", "scratch_bytes", "tails_at", "near_at", "factor_at", "held_at",
+    "out_image_bytes", "out_channel_bytes", "tails_at", "near_at", "factor_at", "held_at",
 )  # fmt: skip
 PHASES = ("digits", "products")
 TOGETHER = 2  # panels of filters that meet a tile of pixels
@@ -43,7 +43,7 @@ def convolve(program: Program, code: Code, step: int, clocked: bool) -> None:
     """The kernel. step: the stride along a row."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    scratch = f.pointer("scratch") + thread * f.scratch_bytes
+    scratch = f.room(thread)
     held, scale = scratch + f.held_at, scratch + f.factor_at + LINE
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     tiles_of(code, program.target).begin()

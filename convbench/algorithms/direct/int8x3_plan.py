@@ -19,6 +19,7 @@ from convbench.vector import digits
 from convbench.vector.build import address_of
 from convbench.vector.digits import DIGITS, MOST_DEPTH
 from convbench.vector.lines import TAIL, TAPS
+from convbench.vector.room import Rooms
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 from convbench.vector.tiles import FOUR, ROWS
@@ -149,8 +150,8 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
         raise Unsupported(f"sums of {FOUR * window.lines} products: 32 bits hold those of {MOST_DEPTH}")
     fields = layout(cut, window)
     strips, parts, shares = -(-s.p // cut.rows), -(-s.q // cut.columns), -(-cut.panels // cut.share)
+    rooms = Rooms(device, 0, fields.pop("scratch_bytes"))
     values = {
-        "scratch": device.empty((device.threads * fields["scratch_bytes"] // 4,), "float32"),
         "table": table_of(device.xp, s, window, fields["near_bytes"]),
         "items": s.n * s.groups * strips * parts * shares, "groups": s.groups,
         "shares": shares, "share_panels": cut.share, "panels": cut.panels,
@@ -169,6 +170,7 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
         partial(packed_filters, device, s, window),
         f"numbers as three bytes; strips of {cut.rows} rows",
         2 * s.n * cut.tiles * ROWS * window.steps * ROWS * FOUR * s.groups * cut.panels * BLOCK,
+        rooms,
     )  # fmt: skip
 
 

@@ -17,12 +17,12 @@ from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
-    "x", "y", "w", "scratch", "counters", "rows_table", "columns_table", "clocks",  # addresses
+    "x", "y", "w", "rooms", "counters", "rows_table", "columns_table", "clocks",  # addresses
     "items", "groups", "panels", "strips", "panels_first",  # what is shared out; whether panels are neighbours
     "image_bytes", "group_bytes", "plane_bytes", "row_bytes",  # of x; row_bytes: from a row of taps to the next
     "channels", "chunk", "filters", "panel_bytes", "filter_bytes",  # of a group; filter_bytes: a channel's in a panel
     "out_rows", "out_columns", "strip_rows", "pixels", "out_image_bytes", "out_channel_bytes",
-    "block_bytes", "scratch_bytes", "nowhere_at", "past",
+    "block_bytes", "nowhere_at", "past",
 )  # fmt: skip
 PHASES = ("products", "output")
 ROW_BYTES, COLUMN_BYTES = 24, 16  # of an entry in the tables
@@ -35,7 +35,7 @@ def convolve(
     """The kernel. No runs: filters of one tap, a strip is any pixels in a row."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    m = f.pointer("scratch") + thread * f.scratch_bytes
+    m = f.room(thread)
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
         inner = code.choose(f.panels_first.is_equal(1), f.panels, f.strips)

@@ -20,6 +20,7 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
+from convbench.vector.room import Rooms
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
@@ -95,9 +96,8 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
     block_bytes = chosen.strip_pixels * LINE + LINE
     nowhere_at = chosen.blocks * block_bytes
     scratch_bytes = -(-(nowhere_at + 4 * chosen.strip_pixels + LINE) // 128) * 128 + LINE
-    scratch = device.empty((device.threads * scratch_bytes // 4,), "float32")
     values = {
-        "scratch": scratch, "rows_table": rows_table, "columns_table": columns_table,
+        "rows_table": rows_table, "columns_table": columns_table,
         "items": s.n * s.groups * panels * chosen.strips, "groups": s.groups, "panels": panels,
         "strips": chosen.strips, "panels_first": int(chosen.panels_first),
         "image_bytes": 4 * s.c * s.h * s.w, "group_bytes": 4 * channels * s.h * s.w, "plane_bytes": 4 * s.h * s.w,
@@ -106,7 +106,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
         "panel_bytes": channels * s.r * s.s * line, "filter_bytes": s.r * s.s * line,
         "out_rows": chosen.strips if chosen.pointwise else s.p, "out_columns": chosen.row_pixels, "pixels": s.p * s.q,
         "strip_rows": chosen.strip_rows, "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
-        "block_bytes": block_bytes, "scratch_bytes": scratch_bytes, "nowhere_at": nowhere_at,
+        "block_bytes": block_bytes, "nowhere_at": nowhere_at,
         "past": past_caches(s, device),
     }  # fmt: skip
     runs = () if chosen.pointwise else cut(columns, most_pixels(target, chosen.blocks))
@@ -116,6 +116,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None) -> Pl
         lambda clocked: address_of(KERNEL, convolve, *parameters, clocked, target=target),
         partial(pack, xp, device, s, chosen.blocks), _note(s, chosen),
         s.flops_true // s.k * s.groups * panels * chosen.blocks * BLOCK,
+        Rooms(device, 0, scratch_bytes),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
     from convbench.algorithms.direct.wide_kernel import FIELDS, PHASES, TOGETHER, convolve
     from convbench.algorithms.fused.lines import past_caches
     from convbench.vector.build import address_of
+    from convbench.vector.room import Rooms
     from convbench.vector.target import host
     from convbench.vector.team import KERNEL
 
@@ -42,7 +43,6 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
     strips = -(-s.p // rows)
     tile_bytes = 4 * channels * s.r * s.s * together
     values = {
-        "scratch": device.empty((device.threads * scratch_bytes // 4,), "float32"),
         "items": s.n * s.groups * strips, "groups": s.groups, "strips": strips, "strip_rows": rows,
         "image_bytes": 4 * s.c * s.h * s.w, "group_bytes": 4 * channels * s.h * s.w, "plane_bytes": 4 * s.h * s.w,
         "height": s.h, "width": s.w, "channels": channels,
@@ -51,13 +51,14 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
         "filters": filters, "tile_bytes": tile_bytes, "tiles": tiles, "group_filter_bytes": tiles * tile_bytes,
         "out_rows": s.p, "out_columns": s.q, "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
         "phase_bytes": phase_bytes, "copy_row_bytes": row_bytes, "copy_plane_bytes": plane_bytes,
-        "scratch_bytes": scratch_bytes, "past": past_caches(s, device),
+        "past": past_caches(s, device),
     }  # fmt: skip
     return plan_of(
         device, FIELDS, values, PHASES,
         lambda clocked: address_of(KERNEL, convolve, together, s.s, s.stride[1], s.dilation[1], clocked),
         partial(pack, device, s, together), f"strips of {rows} rows, {together} filters together",
         2 * s.n * s.groups * tiles * together * channels * s.r * s.s * s.p * -(-s.q // lanes) * lanes,
+        Rooms(device, 0, scratch_bytes),
     )  # fmt: skip
 
 

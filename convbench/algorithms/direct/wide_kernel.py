@@ -22,13 +22,13 @@ TOGETHER = 4  # filters of a tile, or all of a group where it has fewer
 PLAIN, STREAMED, PARTIAL = range(3)  # how a tile is written: its last vector may be partial
 
 FIELDS = (
-    "x", "y", "w", "scratch", "counters", "clocks",  # addresses
+    "x", "y", "w", "rooms", "counters", "clocks",  # addresses
     "items", "groups", "strips", "strip_rows",  # what is shared out
     "image_bytes", "group_bytes", "plane_bytes", "height", "width", "channels",  # of x; channels: of a group
     "row_taps", "row_stride", "row_dilation", "pad_top", "pad_left",
     "filters", "tile_bytes", "tiles", "group_filter_bytes",  # of w: filters of a group, and the tiles they come in
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",
-    "phase_bytes", "copy_row_bytes", "copy_plane_bytes", "scratch_bytes", "past",
+    "phase_bytes", "copy_row_bytes", "copy_plane_bytes", "past",
 )  # fmt: skip
 PHASES = ("gather", "products")
 
@@ -42,7 +42,7 @@ def convolve(program: Program, code: Code, filters: int, taps: int, stride: int,
     """The kernel. filters: of a tile; taps, stride and dilation along a row."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    copy = f.pointer("scratch") + thread * f.scratch_bytes
+    copy = f.room(thread)
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
         first, rest = item % f.strips * f.strip_rows, item // f.strips

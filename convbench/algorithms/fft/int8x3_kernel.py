@@ -93,8 +93,7 @@ def convolve(program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bo
     arguments, thread, threads = code.arguments
     team = Team(thread, threads)
     f = Fields(code, arguments, FIELDS)
-    shared, scratch = (f.pointer("rooms") + 8 * i for i in (0, thread + 1))
-    shared, scratch = (room.integer_as_pointer(room.integer()) for room in (shared, scratch))
+    shared, scratch = f.shared_room, f.room(thread)
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     tiles = tiles_of(code, program.target, f.fours)
     tiles.begin()

@@ -246,7 +246,7 @@ def of_size(problem: Problem, device: Device, size: tuple[int, int], target: Tar
         "; ".join(words),
         s.groups * (2 * a_rows * PARTS**2 * frequencies(tile) * cut.steps * cut.fours * FOUR * filled
                     + tiles * (forward * cut.channel_blocks * BLOCK + backward * filled)),
-        sharings=2 * blocks * s.groups, rooms=rooms,
+        rooms, 2 * blocks * s.groups,
     )  # fmt: skip
 
 

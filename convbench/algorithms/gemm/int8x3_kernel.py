@@ -19,7 +19,7 @@ from convbench.vector.tiles import ROWS, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
-    "x", "y", "w", "scratch", "counters", "clocks",  # addresses
+    "x", "y", "w", "rooms", "counters", "clocks",  # addresses
     "items", "groups", "shares", "share_panels", "panels",  # what is shared out: a group's panels of filters in shares
     "strips", "parts", "strip_rows", "part_columns", "out_rows", "out_columns",  # pixels: rows, or parts of one
     "images", "set_images",  # of a panel of pixels
@@ -29,7 +29,7 @@ FIELDS = (
     "line_bytes", "pixel_bytes", "digit_bytes", "row_bytes",  # of the digits of x; of a row of A
     "window_lines", "window_line_bytes", "runs", "run_bytes", "run_length",  # of a window: runs of bytes
     "channels", "steps", "filters", "panel_bytes", "tile_bytes",
-    "out_image_bytes", "out_channel_bytes", "scratch_bytes", "past",
+    "out_image_bytes", "out_channel_bytes", "past",
     "c_at", "scales_at", "factor_at", "held_at", "nowhere_at", "row_at", "a_at",  # in the scratch, behind x's digits
 )  # fmt: skip
 PHASES = ("digits", "products", "output")
@@ -50,7 +50,7 @@ def multiply(program: Program, code: Code, few: int, in_lines: bool, slides: boo
     """The kernel. few: as of windows.turn; in_lines: by gather_lines; slides: it is no fully connected layer."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    scratch = f.pointer("scratch") + thread * f.scratch_bytes
+    scratch = f.room(thread)
     held, c = scratch + f.held_at, scratch + f.c_at
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     tiles = tiles_of(code, program.target)

@@ -18,6 +18,7 @@ from convbench.shapes import ConvShape
 from convbench.vector import digits
 from convbench.vector.build import address_of
 from convbench.vector.digits import DIGITS, MOST_DEPTH, STEP, STEP_BYTES
+from convbench.vector.room import Rooms
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 from convbench.vector.tiles import FOUR, ROWS
@@ -145,8 +146,8 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
         raise Unsupported(f"sums of {window.depth} products: 32 bits hold those of {MOST_DEPTH}")
     fields = layout(cut, window)
     strips, parts, shares = -(-s.p // cut.rows), -(-s.q // cut.columns), -(-cut.panels // cut.share)
+    rooms = Rooms(device, 0, fields.pop("scratch_bytes"))
     values = {
-        "scratch": device.empty((device.threads * fields["scratch_bytes"] // 4,), "float32"),
         "items": -(-s.n // cut.images) * s.groups * strips * parts * shares, "groups": s.groups,
         "shares": shares, "share_panels": cut.share, "panels": cut.panels,
         "strips": strips, "parts": parts, "strip_rows": cut.rows, "part_columns": cut.columns,
@@ -164,6 +165,7 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
         partial(packed_filters, device, s, window),
         f"numbers as three bytes; panels of {cut.pixels} pixels",
         2 * s.n * s.p * s.q * fields["steps"] * STEP * s.groups * cut.panels * BLOCK,
+        rooms,
     )  # fmt: skip
 
 

@@ -19,14 +19,14 @@ from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
-    "x", "y", "w", "scratch", "counters", "table", "clocks",  # addresses
+    "x", "y", "w", "rooms", "counters", "table", "clocks",  # addresses
     "items", "groups", "shares", "share_panels", "panels",  # what is shared out: a group's panels of filters in shares
     "strips", "parts", "strip_rows", "part_columns", "out_rows", "out_columns",  # pixels: rows, or parts of one
     "image_bytes", "group_bytes", "plane_bytes", "height", "width", "stride_rows", "row_step", "reach",
     "pad", "pad_columns",
     "channels", "chunk", "taps", "filters", "panel_bytes", "filter_bytes",
     "line_bytes", "phase_bytes", "channel_bytes", "pitch",  # of the rows; of A
-    "out_image_bytes", "out_channel_bytes", "block_bytes", "scratch_bytes", "a_at", "m_at", "nowhere_at", "past",
+    "out_image_bytes", "out_channel_bytes", "block_bytes", "a_at", "m_at", "nowhere_at", "past",
     "pairs_at", "inverses_at", "chunk_pairs",  # in pairs: of A, in the scratch; of a chunk of a panel, bytes
 )  # fmt: skip
 PHASES = ("gather", "products", "output")
@@ -55,7 +55,7 @@ def convolve(
     """The kernel. phases: of the stride (step), those which taps meet; in_pairs: products as of panel_pairs.py."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    scratch = f.pointer("scratch") + thread * f.scratch_bytes
+    scratch = f.room(thread)
     a, m = scratch + f.a_at, scratch + f.m_at
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:

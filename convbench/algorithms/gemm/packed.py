@@ -16,6 +16,7 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
+from convbench.vector.room import Rooms
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
@@ -120,7 +121,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None, in_pa
     s, xp = chosen.shape, device.xp
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
     buffers, offsets, phases = layout(chosen, in_pairs)
-    scratch = device.empty((device.threads * buffers["scratch_bytes"] // 4,), "float32")
+    rooms = Rooms(device, 0, buffers.pop("scratch_bytes"))
     table = xp.array(offsets, xp.int64)
     strips, parts = -(-s.p // chosen.rows), -(-s.q // chosen.columns)
     shares, width, depth = -(-chosen.panels // chosen.share), chosen.blocks * BLOCK, channels * taps
@@ -128,7 +129,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None, in_pa
     prepare = partial(packed_filters, chunk=chosen.chunk) if in_pairs else pack
     note = f"panels of {chosen.pixels} pixels, {chosen.chunk} channels at a time" + "; products in pairs" * in_pairs
     values = {
-        "scratch": scratch, "table": table,
+        "table": table,
         "items": s.n * s.groups * strips * parts * shares, "groups": s.groups,
         "shares": shares, "share_panels": chosen.share, "panels": chosen.panels,
         "strips": strips, "parts": parts, "strip_rows": chosen.rows, "part_columns": chosen.columns,
@@ -148,6 +149,7 @@ def packed(problem: Problem, device: Device, target: Target | None = None, in_pa
         partial(prepare, xp, device, s, chosen.blocks),
         note,
         2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,
+        rooms,
     )  # fmt: skip
 
 

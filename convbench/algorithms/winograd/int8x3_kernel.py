@@ -27,13 +27,13 @@ from convbench.vector.tiles import FOUR, ROWS, TILE, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
-    "x", "y", "w", "scratch", "counters", "table", "clocks",  # addresses
+    "x", "y", "w", "rooms", "counters", "table", "clocks",  # addresses
     "items", "groups", "shares", "share_panels", "panels",  # what is shared out: a group's panels of filters in shares
     "tiles", "panel_tiles", "tile_rows", "tile_columns",  # of all images; of a panel; of an image
     "out_rows", "out_columns", "image_bytes", "group_bytes", "height", "width",
     "blocks", "block_bytes", "pitch", "columns",  # of x as lines: blocks of 16 channels, bytes of a row, its columns
     "steps", "tile_bytes", "point_bytes", "c_bytes",  # of A; of C of a point and panel
-    "filters", "panel_bytes", "pixel_pitch", "out_image_bytes", "out_channel_bytes", "scratch_bytes", "past",
+    "filters", "panel_bytes", "pixel_pitch", "out_image_bytes", "out_channel_bytes", "past",
     "v_at", "factors_at", "scales_at", "c_at", "pixels_at", "nowhere_at", "held_at", "a_at",  # behind x as lines
 )  # fmt: skip
 PHASES = ("digits", "products", "output")
@@ -88,7 +88,7 @@ def convolve(program: Program, code: Code, both: Transforms, clocked: bool) -> N
     """The kernel."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
-    scratch = f.pointer("scratch") + thread * f.scratch_bytes
+    scratch = f.room(thread)
     held, points = scratch + f.held_at, both.points
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     tiles = tiles_of(code, program.target)

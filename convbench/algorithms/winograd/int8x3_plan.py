@@ -22,6 +22,7 @@ from convbench.shapes import ConvShape
 from convbench.vector import digits
 from convbench.vector.build import address_of
 from convbench.vector.digits import DIGITS, MOST_DEPTH, STEP, STEP_BYTES
+from convbench.vector.room import Rooms
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 from convbench.vector.tiles import FOUR, ROWS
@@ -111,8 +112,8 @@ def plan(m: int, problem: Problem, device: Device, target: Target | None = None)
     tiles = s.n * cut.tile_rows * cut.tile_columns
     parts = -(-tiles // cut.panel_tiles)
     planes = [channel if channel < channels else 0 for channel in range(cut.steps * STEP)]  # missing ones meet zeros
+    rooms = Rooms(device, 0, fields.pop("scratch_bytes"))
     values = {
-        "scratch": device.empty((device.threads * fields["scratch_bytes"] // 4,), "float32"),
         "table": xp.array([(4 * s.h * s.w * plane, -s.pad[0], -s.pad[1]) for plane in planes], xp.int64),
         "items": parts * s.groups * shares, "groups": s.groups, "shares": shares, "share_panels": cut.share,
         "panels": cut.panels, "tiles": tiles, "panel_tiles": cut.panel_tiles, "tile_rows": cut.tile_rows,
@@ -131,6 +132,7 @@ def plan(m: int, problem: Problem, device: Device, target: Target | None = None)
         partial(packed_filters, device, cut),
         f"F({y.outputs}x{x.outputs}, {y.taps}x{x.taps}); numbers as three bytes; panels of {cut.panel_tiles} tiles",
         s.groups * (2 * rows * points * cut.steps * STEP * cut.panels * BLOCK + tiles * transforms),
+        rooms,
     )  # fmt: skip
 
 
