@@ -22,7 +22,6 @@ from convbench.layers import load
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
 from convbench.vector.target import Target
-from convbench.vector.tiles import ROWS
 
 
 def test_when_planes_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +85,11 @@ def test_a_size_costs_more_where_filters_come_from_memory() -> None:
 
 
 def test_flops_are_those_of_whole_panels_and_tiles_and_of_transforms() -> None:
-    """Four products of depth C for each of a tile's frequencies, which are a half and, of real ones, four."""
+    """Four products of depth C for each of two tiles' frequencies, which are a half and, of real ones, four."""
     shape = parse_shape("n2c40h13w13k20r3s3p1")
     problem = Problem(shape)
     plan, tile = int8x3_plan.of_size(problem, Cpu(1), (14, 14), IN_MEMORY), cut_up(problem, (14, 14), 1).tile
     assert frequencies(tile) == 14 * 14 // 2 + 2
     forward, backward = of_tile(tile)
-    products_of_all = 2 * ROWS * 4 * frequencies(tile) * 40 * 32
+    products_of_all = 2 * 2 * 4 * frequencies(tile) * 40 * 32
     assert plan.flops == products_of_all + 2 * (forward * 48 + backward * 32)

@@ -83,6 +83,13 @@ class Code(Writer):
         self.builder.branch(head)
         self.builder.position_at_end(after)
 
+    def range_up_to(self, count: Index, most: int) -> Iterator[Index]:
+        """A loop from 0 on, written twice: LLVM makes more of one whose length it knows, that of `most` turns."""
+        all_of_them = count.is_equal(most)
+        yield from self.range(self.choose(all_of_them, 0, count))
+        with self.when(all_of_them):
+            yield from self.range(most)
+
     @contextmanager
     def repeat_while(self, condition: Callable[[], Any]) -> Iterator[None]:
         """A loop that runs as long as a condition, written anew, holds before its body."""

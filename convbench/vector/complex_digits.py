@@ -57,12 +57,13 @@ def split(program: Program, code: Code) -> None:
 def products(program: Program, code: Code) -> None:
     """C = A B for one panel of columns.
 
-    Arguments: A, its bytes from tile to tile, the scales of its rows, bytes from one to the next, B, C, tiles of A,
-    steps of one part, fours of a step; what comes after B: at least as many lines as B has are asked for by the way, a
-    few at a time, as loads have to wait while many are on their way; what comes after A, its lines to ask for at each
-    step.
+    Arguments: A, its bytes from tile to tile, the scales of its rows, bytes from one to the next, B, C, rows, those of
+    a tile, steps of one part, fours of a step; what comes after B: at least as many lines as B has are asked for by the
+    way, a few at a time, as loads have to wait while many are on their way; what comes after A, its lines to ask for at
+    each step.
     """
-    a, tile_bytes, scales, apart, b, c, count, steps, fours, coming, a_coming, a_lines = code.arguments
+    a, tile_bytes, scales, apart, b, c, rows, of_tile, steps, fours, coming, a_coming, a_lines = code.arguments
+    count = (rows + (of_tile - 1)) // of_tile
     room = code.room(DIGITS * SUMS * TILE // code.bytes)
     room = room.integer_as_pointer(room.address)
     b_tile = fours * LINE
@@ -70,7 +71,7 @@ def products(program: Program, code: Code) -> None:
     most = count * PARTS**2
     with code.cases((fours + (most - 1)) // most, range(1, MOST_LINES + 1)) as cases:
         for lines in cases:
-            tiles = tiles_of(code, program.target, fours)
+            tiles = tiles_of(code, program.target, fours, of_tile)
             for number in code.range(count):
                 of_a = [a + number * tile_bytes + steps * (STEP_BYTES * i) for i in range(PARTS)]
                 ahead = coming + number * steps * (PARTS * PARTS * PRODUCTS * lines * LINE)
@@ -89,8 +90,9 @@ def products(program: Program, code: Code) -> None:
                     ahead += steps * each
                     for total in range(SUMS * len(orders)):
                         tiles.store(total, room + (orders[0] * SUMS + total) * TILE)
-                of_rows = (scales + number * ROWS * apart, apart)
-                _put_together(code, room, of_rows, b, c + number * (ROWS * PARTS * LINE))
+                row = number * of_tile
+                of_rows = (scales + row * apart, apart, code.least(of_tile, rows - row))
+                _put_together(code, room, of_rows, b, c + row * (PARTS * LINE))
 
 
 def path(number: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -120,16 +122,16 @@ def _step(
 
 
 def _put_together(
-    code: Code, room: Pointer, of_rows: tuple[Pointer, Number], of_columns: Pointer, into: Pointer
+    code: Code, room: Pointer, of_rows: tuple[Pointer, Number, Index], of_columns: Pointer, into: Pointer
 ) -> None:
-    """A tile of C: re is the difference of two sums, im one."""
+    """A tile of C: re is the difference of two sums, im one. of_rows: as of digits.py."""
     builder, whole = code.builder, ir.VectorType(INT32, code.lanes)
-    scales, apart = of_rows
+    scales, apart, rows = of_rows
 
     def sum_at(row: Index, number: int, part: int) -> ir.Value:
         return builder.load((room + (number * TILE + part) + row * LINE).value, align=4, typ=whole)
 
-    for row in code.range(ROWS):
+    for row in code.range_up_to(rows, ROWS):
         for part in range(0, LINE, code.bytes):
             factor = (scales + row * apart).broadcast() * (of_columns + part).load()
             for is_im in range(PARTS):

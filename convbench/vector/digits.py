@@ -121,9 +121,9 @@ def path(number: int) -> Iterator[tuple[int, int, int]]:
         yield from ((digit, of_other, which) for of_other, which in pairs if which < number)
 
 
-def line_of(into: Pointer, row: Index, tile_bytes: Index) -> Pointer:
-    """Where a row of A begins."""
-    return into + (row // ROWS * tile_bytes + row % ROWS * LINE)
+def line_of(into: Pointer, row: Index, tile_bytes: Index, each: Number = ROWS) -> Pointer:
+    """Where a row of A begins. each: rows of a tile."""
+    return into + (row // each * tile_bytes + row % each * LINE)
 
 
 def split(program: Program, code: Code) -> None:
@@ -148,10 +148,11 @@ def split(program: Program, code: Code) -> None:
 def product(program: Program, code: Code) -> None:
     """C [row, 16] = A B for tiles of rows.
 
-    Arguments: A, its bytes from tile to tile, the scales of its rows, B, C, tiles, steps, the panel that comes next:
-    its lines are asked for by the way.
+    Arguments: A, its bytes from tile to tile, the scales of its rows, B, C, rows, those of a tile, steps, the panel
+    that comes next: its lines are asked for by the way.
     """
-    a, tile_bytes, scales, b, c, count, steps, following = code.arguments
+    a, tile_bytes, scales, b, c, rows, each, steps, following = code.arguments
+    count = (rows + (each - 1)) // each
     blocks = (count + (SIDE - 1)) // SIDE
     lines = (blocks + (STEP_BYTES // LINE - 1)) // blocks  # of the next panel, at each step
     lines = (lines + (TOGETHER - 1)) // TOGETHER * TOGETHER
@@ -161,10 +162,12 @@ def product(program: Program, code: Code) -> None:
             for number in cases:
                 places = [a + (first + i) * tile_bytes for i in range(number)]
                 ahead = following + block * steps * lines * LINE
-                sums = _block(code, tiles_of(code, program.target), places, b + LINE, steps, (ahead, lines))
+                tiles = tiles_of(code, program.target, rows=each)
+                sums = _block(code, tiles, places, b + LINE, steps, (ahead, lines))
                 for i in range(number):
-                    row = (first + i) * ROWS
-                    _scaled(code, sums + i * STEP_BYTES, (scales + row * 4, 4), b, c + row * LINE)
+                    row = (first + i) * each
+                    of_rows = (scales + row * 4, 4, code.least(each, rows - row))
+                    _scaled(code, sums + i * STEP_BYTES, of_rows, b, c + row * LINE)
 
 
 def _block(
@@ -202,11 +205,12 @@ def short_products(program: Program, code: Code, panels: int) -> None:
     """C [panel] [row, 16] = A B for one panel of columns or two, so short that B stays in the first-level cache.
 
     Arguments: A, its bytes from tile to tile, the scales of its rows, bytes from one to the next, B, bytes from panel
-    to panel, C, likewise, tiles, steps, and panels that will come: their lines are asked for by the way, evenly, as
-    loads wait behind those of a hurry, and during the first tiles of A, as these may be many.
+    to panel, C, likewise, rows, those of a tile, steps, and panels that will come: their lines are asked for by the
+    way, evenly, as loads wait behind those of a hurry, and during the first tiles of A, as these may be many.
     """
-    a, tile_bytes, scales, apart, b, panel, c, c_panel, count, steps, coming = code.arguments
-    tiles, places = tiles_of(code, program.target), [b + panel * i for i in range(panels)]
+    a, tile_bytes, scales, apart, b, panel, c, c_panel, rows, of_tile, steps, coming = code.arguments
+    tiles, places = tiles_of(code, program.target, rows=of_tile), [b + panel * i for i in range(panels)]
+    count = (rows + (of_tile - 1)) // of_tile
     room = code.room(panels * STEP_BYTES // code.bytes)
     room = room.integer_as_pointer(room.address)
     half, quarter = MOST_LINES // 2, MOST_LINES // 4
@@ -230,8 +234,9 @@ def short_products(program: Program, code: Code, panels: int) -> None:
         for total in range(DIGITS * panels):
             tiles.store(total, room + total * TILE)
         for i, place in enumerate(places):
-            of_rows = (scales + number * ROWS * apart, apart)
-            _scaled(code, room + i * STEP_BYTES, of_rows, place, c + (c_panel * i + number * TILE))
+            row = number * of_tile
+            of_rows = (scales + row * apart, apart, code.least(of_tile, rows - row))
+            _scaled(code, room + i * STEP_BYTES, of_rows, place, c + (c_panel * i + row * LINE))
 
 
 def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], coming: Pointer, lines: int) -> None:
@@ -246,10 +251,16 @@ def _short_step(code: Code, tiles: Tiles, a: Pointer, b: list[Pointer], coming: 
         coming += lines * LINE
 
 
-def _scaled(code: Code, sums: Pointer, of_rows: tuple[Pointer, Number], of_columns: Pointer, into: Pointer) -> None:
-    """A tile of C: sums of each order of magnitude, whole numbers, put together. of_rows: and bytes to the next one."""
-    scales, apart = of_rows
-    for row in code.range(ROWS):
+def _scaled(
+    code: Code, sums: Pointer, of_rows: tuple[Pointer, Number, Index], of_columns: Pointer, into: Pointer
+) -> None:
+    """A tile of C: sums of each order of magnitude, whole numbers, put together.
+
+    of_rows: their scales, bytes to the next one, and how many there are. What a tile holds beyond them stays away from
+    arithmetic: numbers near zero, which may lie there, take a CPU a hundred times as long.
+    """
+    scales, apart, rows = of_rows
+    for row in code.range_up_to(rows, ROWS):
         for part in range(0, LINE, code.bytes):
             orders = [sums_at(sums + (row * LINE + (order * TILE + part))) for order in range(DIGITS)]
             factor = (scales + row * apart).broadcast() * (of_columns + part).load()

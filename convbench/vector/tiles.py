@@ -5,7 +5,8 @@ of 32 bits:
 
     C [16, 16] += A [16, 64] B [16 fours, 16, 4]      (TDPBSSD in Intel's Software Developer's Manual)
 
-Where the depth has fewer fours, so have lines of A and B: what would fill them up is not read.
+Where the depth has fewer fours, so have lines of A and B: what would fill them up is not read. Where A has fewer rows,
+so has C, and a product takes less time.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Tiles(Protocol):
 class Amx:
     """The CPU's own."""
 
-    def __init__(self, code: Code, fours: Number) -> None:
-        self.code, self.fours = code, fours
+    def __init__(self, code: Code, fours: Number, rows: Number) -> None:
+        self.code, self.fours, self.rows = code, fours, rows
 
     def _do(self, name: str, *values: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
@@ -74,8 +75,9 @@ class Amx:
         sizes[0] = PALETTE
         sizes[WIDTHS : WIDTHS + 2 * TILES : 2] = [LINE] * TILES
         sizes[HEIGHTS : HEIGHTS + TILES] = [ROWS] * TILES
-        less = code.index(ROWS) - self.fours
-        fewer = {WIDTHS + 2 * OF_A: less * FOUR, HEIGHTS + OF_B: less}
+        fours, rows = (code.index(ROWS) - number for number in (self.fours, self.rows))  # so many fewer
+        fewer = {HEIGHTS + tile: rows for tile in range(TILES) if tile != OF_B}
+        fewer |= {WIDTHS + 2 * OF_A: fours * FOUR, HEIGHTS + OF_B: fours}
         room = code.room(CONFIGURATION // code.bytes)
         for part in range(0, CONFIGURATION, 8):
             word = code.index(int.from_bytes(sizes[part : part + 8], "little", signed=True))
@@ -119,8 +121,8 @@ class Amx:
 class Portable:
     """The same in memory: slow, for tests and for reading."""
 
-    def __init__(self, code: Code, fours: Number) -> None:
-        self.code, self.fours, self.whole = code, fours, ir.VectorType(INT32, code.lanes)
+    def __init__(self, code: Code, fours: Number, rows: Number) -> None:
+        self.code, self.fours, self.rows, self.whole = code, fours, rows, ir.VectorType(INT32, code.lanes)
         self.rooms: dict[int, Pointer] = {}
         self.places: dict[int, tuple[Pointer, Number]] = {}
 
@@ -155,7 +157,7 @@ class Portable:
         """As the manual says."""
         code, builder = self.code, self.code.builder
         (first_a, a_apart), (first_b, b_apart), first = self.places[a], self.places[b], self._sums(total)
-        for row in code.range(ROWS):
+        for row in code.range(self.rows):
             for part in range(0, LINE, code.bytes):
                 place = (first + (row * LINE + part)).value
                 for k in code.range(self.fours):
@@ -170,7 +172,7 @@ class Portable:
     def store(self, tile: int, place: Pointer) -> None:
         """A copy."""
         sums = self._sums(tile)
-        for part in self.code.range(0, TILE, self.code.bytes):
+        for part in self.code.range(0, self.code.index(LINE) * self.rows, self.code.bytes):
             (place + part).store((sums + part).load())
 
     def stay_awake(self) -> None:
@@ -196,9 +198,14 @@ class Held:
             self.what[tile] = what
 
 
-def tiles_of(code: Code, target: Target, fours: Number = ROWS) -> Tiles:
-    """The target's own, or those in memory. fours: of a line of OF_A, and lines of OF_B."""
-    return Amx(code, fours) if target.multiplies_tiles else Portable(code, fours)
+def tiles_of(code: Code, target: Target, fours: Number = ROWS, rows: Number = ROWS) -> Tiles:
+    """The target's own, or those in memory. fours: of a line of OF_A, and lines of OF_B; rows: of OF_A and of sums."""
+    return Amx(code, fours, rows) if target.multiplies_tiles else Portable(code, fours, rows)
+
+
+def even_rows(rows: int) -> int:
+    """Of each of as few tiles of A as there may be: products take the less time the fewer they are."""
+    return -(-rows // -(-rows // ROWS))
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ from convbench.vector.complex_digits import PARTS
 from convbench.vector.digits import LEAST, STEP_BYTES
 from convbench.vector.scaling import most_or_broken, size
 from convbench.vector.team import Fields, Team, shared_out
-from convbench.vector.tiles import FOUR, ROWS, tiles_of
+from convbench.vector.tiles import FOUR, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
@@ -33,7 +33,7 @@ FIELDS = (
     "tile_rows", "tile_columns", "groups", "chunks", "panels",  # of a group's filters
     "image_bytes", "height", "width", "row_step", "channel_blocks", "buffer_rows", "columns", "pitch",
     "row_bytes", "room_bytes", "v_bytes",  # of a row of a tile between the transforms; of 16 channels; of V's frequency
-    "steps", "fours", "tile_bytes", "point_bytes", "c_bytes", "c_panel_bytes", "panel_bytes",  # of A, C and B
+    "steps", "fours", "rows", "tile_bytes", "point_bytes", "c_bytes", "c_panel_bytes", "panel_bytes",  # of A, C and B
     "filters", "out_rows", "out_columns", "pixel_rows", "out_image_bytes", "out_channel_bytes", "past",
     "staged",  # 1: y goes past the caches by way of scratch, 16 planes at once
     "scales_at", "room_at", "v_at", "factors_at", "t_at", "pixels_at", "nowhere_at", "staged_at",
@@ -95,7 +95,7 @@ def convolve(program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bo
     f = Fields(code, arguments, FIELDS)
     shared, scratch = f.shared_room, f.room(thread)
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    tiles = tiles_of(code, program.target, f.fours)
+    tiles = tiles_of(code, program.target, f.fours, f.rows)
     tiles.begin()
     for number in code.range(f.blocks * f.groups):
         block = Set(code, f, number)
@@ -137,7 +137,7 @@ def transform(
             )  # fmt: skip
     v, factors, scales, points = scratch + f.v_at, scratch + f.factors_at, shared + f.scales_at, frequencies(tile)
     of_row = up_to_line(4 * points)
-    into = digits.line_of(shared, item, f.tile_bytes)
+    into = digits.line_of(shared, item, f.tile_bytes, f.rows)
     for is_pair, place, number in columns_of(code, tile):
         code.call(
             program.function("piiipiipp", forward, tile, is_pair),
@@ -199,7 +199,7 @@ def multiply(
 
     Each panel asks for its share of the next frequency's A, which other cores wrote.
     """
-    count = (block.tiles + (ROWS - 1)) // ROWS
+    count = (block.tiles + (f.rows - 1)) // f.rows
     panel_steps = (end - first) * count * f.steps
     a_lines = (count * f.steps * (PARTS * STEP_BYTES // LINE) + (panel_steps - 1)) // panel_steps  # with each step
     weights = f.pointer("w") + block.group * f.panels * f.panel_bytes * points
@@ -209,10 +209,10 @@ def multiply(
             place = b + panel * f.panel_bytes
             after = code.choose(panel + 1 < end, 1, f.panels + first - panel) * f.panel_bytes
             code.call(
-                program.function("pipippiiippi", complex_digits.products),
+                program.function("pipippiiiippi", complex_digits.products),
                 a, f.tile_bytes, shared + (f.scales_at + point * 4), up_to_line(4 * points),
                 place, scratch + ((panel - first) * f.c_panel_bytes + point * f.c_bytes),
-                count, f.steps, f.fours, place + after,
+                block.tiles, f.rows, f.steps, f.fours, place + after,
                 a + f.point_bytes + (panel - first) * (count * f.steps * a_lines * LINE), a_lines,
             )  # fmt: skip
 

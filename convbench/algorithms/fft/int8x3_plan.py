@@ -28,7 +28,7 @@ from convbench.vector.digits import MOST_DEPTH, STEP, STEP_BYTES
 from convbench.vector.room import Rooms
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL, tickets
-from convbench.vector.tiles import FOUR, ROWS
+from convbench.vector.tiles import FOUR, ROWS, even_rows
 from convbench.vector.weights import BLOCK, LINE
 
 ROOM = 15 << 20  # bytes for A of a block and C of all threads
@@ -86,7 +86,7 @@ def fours_of(depth: int) -> int:
 
 
 def rows_of(tiles: int) -> int:
-    """Of A and C."""
+    """Of A and C, at most."""
     return ceil_div(tiles, ROWS) * ROWS
 
 
@@ -195,6 +195,7 @@ def layout(cut: Cut, staged: bool) -> dict[str, int]:
     return {
         "channel_blocks": blocks, "buffer_rows": buffer_rows, "columns": tile.x.window, "pitch": pitch,
         "row_bytes": row_bytes, "room_bytes": room_bytes, "v_bytes": v_bytes, "steps": cut.steps, "fours": cut.fours,
+        "rows": even_rows(cut.tiles),
         "tile_bytes": PARTS * cut.steps * STEP_BYTES, "point_bytes": point_bytes(cut.tiles, cut.steps),
         "c_bytes": c_bytes, "c_panel_bytes": c_panel, "pixel_rows": pixel_rows,
         "panel_bytes": panel_bytes(cut.depth),
@@ -236,7 +237,8 @@ def of_size(problem: Problem, device: Device, size: tuple[int, int], target: Tar
     forward, backward = of_tile(tile)
     tiles, filled = lines * columns.tiles, cut.panels * BLOCK
     full, rest = divmod(lines, cut.lines)
-    a_rows = full * rows_of(cut.tiles) + (rows_of(rest * columns.tiles) if rest else 0)
+    each = even_rows(cut.tiles)
+    a_rows = full * ceil_div(cut.tiles, each) * each + ceil_div(rest * columns.tiles, each) * each
     words = [f"{size[0]}x{size[1]} points, {rows.tiles * columns.tiles} tile{'s' * (tiles > s.n)} an image"]
     words += ["polyphase"] * (not alike) + [f"numbers as three bytes; blocks of {cut.tiles} tiles"]
     return plan_of(

@@ -15,7 +15,7 @@ from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.team import Fields, Team, shared_out
-from convbench.vector.tiles import ROWS, tiles_of
+from convbench.vector.tiles import tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
@@ -28,7 +28,7 @@ FIELDS = (
     "row_step", "stride_lines",  # rows of x from line to line of its digits; lines from output row to output row
     "line_bytes", "pixel_bytes", "digit_bytes", "row_bytes",  # of the digits of x; of a row of A
     "window_lines", "window_line_bytes", "runs", "run_bytes", "run_length",  # of a window: runs of bytes
-    "channels", "steps", "filters", "panel_bytes", "tile_bytes",
+    "channels", "steps", "filters", "panel_bytes", "tile_bytes", "tile_rows",
     "out_image_bytes", "out_channel_bytes", "past",
     "c_at", "scales_at", "factor_at", "held_at", "nowhere_at", "row_at", "a_at",  # in the scratch, behind x's digits
 )  # fmt: skip
@@ -43,7 +43,7 @@ class Set(Panel):
         self.number = item // f.shares
         self.first_image = self.image * f.set_images
         self.images = code.least(f.set_images, f.images - self.first_image)
-        self.tiles = (self.images * self.pixels + (ROWS - 1)) // ROWS
+        self.seen = self.images * self.pixels
 
 
 def multiply(program: Program, code: Code, few: int, in_lines: bool, slides: bool, clocked: bool) -> None:
@@ -53,7 +53,7 @@ def multiply(program: Program, code: Code, few: int, in_lines: bool, slides: boo
     scratch = f.room(thread)
     held, c = scratch + f.held_at, scratch + f.c_at
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    tiles = tiles_of(code, program.target)
+    tiles = tiles_of(code, program.target, rows=f.tile_rows)
     tiles.begin()
     held.set_integer(-1)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
@@ -69,9 +69,9 @@ def multiply(program: Program, code: Code, few: int, in_lines: bool, slides: boo
             following = code.choose(i + 1 < panel.panels, i + 1, 0)
             with clock.phase(1):
                 code.call(
-                    program.function("pippp" + "iip", digits.product),
+                    program.function("pippp" + "iiip", digits.product),
                     scratch + f.a_at, f.tile_bytes, scratch + f.scales_at, weights + i * f.panel_bytes, c,
-                    panel.tiles, f.steps, weights + following * f.panel_bytes,
+                    panel.seen, f.tile_rows, f.steps, weights + following * f.panel_bytes,
                 )  # fmt: skip
             with clock.phase(2):
                 number = (panel.first_panel + i) * BLOCK

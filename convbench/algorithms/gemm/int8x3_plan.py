@@ -128,6 +128,7 @@ def layout(cut: Cut, window: Window) -> dict[str, int]:
         at += size
     return fields | {
         "scratch_bytes": at, "steps": steps, "tile_bytes": steps * STEP_BYTES, "row_bytes": row,
+        "tile_rows": min(ROWS, cut.pixels),
         "reach_rows": reach_rows, "reach_columns": reach_columns,
         "row_step": row_step, "stride_lines": uh // row_step,
         "line_bytes": line, "pixel_bytes": window.pixel, "digit_bytes": digit,

@@ -23,7 +23,7 @@ from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.digits import LEAST, STEP_BYTES
 from convbench.vector.scaling import most_or_broken, size
 from convbench.vector.team import Fields, Team, shared_out
-from convbench.vector.tiles import FOUR, ROWS, TILE, tiles_of
+from convbench.vector.tiles import FOUR, TILE, tiles_of
 from convbench.vector.weights import BLOCK, LINE
 
 FIELDS = (
@@ -32,7 +32,7 @@ FIELDS = (
     "tiles", "panel_tiles", "tile_rows", "tile_columns",  # of all images; of a panel; of an image
     "out_rows", "out_columns", "image_bytes", "group_bytes", "height", "width",
     "blocks", "block_bytes", "pitch", "columns",  # of x as lines: blocks of 16 channels, bytes of a row, its columns
-    "steps", "tile_bytes", "point_bytes", "c_bytes",  # of A; of C of a point and panel
+    "steps", "rows", "tile_bytes", "point_bytes", "c_bytes",  # of A, rows of a tile; of C of a point and panel
     "filters", "panel_bytes", "pixel_pitch", "out_image_bytes", "out_channel_bytes", "past",
     "v_at", "factors_at", "scales_at", "c_at", "pixels_at", "nowhere_at", "held_at", "a_at",  # behind x as lines
 )  # fmt: skip
@@ -91,7 +91,7 @@ def convolve(program: Program, code: Code, both: Transforms, clocked: bool) -> N
     scratch = f.room(thread)
     held, points = scratch + f.held_at, both.points
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
-    tiles = tiles_of(code, program.target)
+    tiles = tiles_of(code, program.target, rows=f.rows)
     tiles.begin()
     held.set_integer(-1)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
@@ -122,10 +122,10 @@ def multiply(
     for point in code.range(points):
         b = weights + point * panels * f.panel_bytes
         code.call(
-            program.function("pipi" + "pipi" + "iip", digits.short_products, panels),
+            program.function("pipi" + "pipi" + "iiip", digits.short_products, panels),
             scratch + f.a_at + point * f.point_bytes, f.tile_bytes, scratch + f.scales_at + point * 4, 4 * points,
             b, f.panel_bytes, scratch + f.c_at + point * f.c_bytes, f.c_bytes * points,
-            (panel.count + (ROWS - 1)) // ROWS, f.steps, b + f.panel_bytes * (2 * panels),
+            panel.count, f.rows, f.steps, b + f.panel_bytes * (2 * panels),
         )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def transform(
         code.call(
             program.function("ppipi", split, both.points),
             v, scratch + f.factors_at, f.steps,
-            digits.line_of(scratch + f.a_at, tile, f.tile_bytes), f.point_bytes,
+            digits.line_of(scratch + f.a_at, tile, f.tile_bytes, f.rows), f.point_bytes,
         )  # fmt: skip
 
 

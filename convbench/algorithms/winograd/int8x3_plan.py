@@ -25,7 +25,7 @@ from convbench.vector.digits import DIGITS, MOST_DEPTH, STEP, STEP_BYTES
 from convbench.vector.room import Rooms
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
-from convbench.vector.tiles import FOUR, ROWS
+from convbench.vector.tiles import FOUR, ROWS, even_rows
 from convbench.vector.weights import BLOCK, LINE
 
 CACHE_PART = 0.6  # of the second-level cache, for a panel's rows of A
@@ -97,7 +97,8 @@ def layout(cut: Cut) -> dict[str, int]:
         at += size
     return fields | {
         "scratch_bytes": at, "blocks": blocks, "block_bytes": block, "pitch": pitch, "columns": columns,
-        "steps": cut.steps, "tile_bytes": cut.steps * STEP_BYTES, "point_bytes": point, "c_bytes": rows * LINE,
+        "steps": cut.steps, "rows": even_rows(cut.panel_tiles),
+        "tile_bytes": cut.steps * STEP_BYTES, "point_bytes": point, "c_bytes": rows * LINE,
         "pixel_pitch": pixel_pitch,
     }  # fmt: skip
 
@@ -122,7 +123,8 @@ def plan(m: int, problem: Problem, device: Device, target: Target | None = None)
         "panel_bytes": digits.panel_bytes(channels), "out_image_bytes": 4 * s.k * s.p * s.q,
         "out_channel_bytes": 4 * s.p * s.q, "past": past_caches(s, device),
     }  # fmt: skip
-    rows = up_to(ROWS, cut.panel_tiles) * (parts - 1) + up_to(ROWS, tiles - (parts - 1) * cut.panel_tiles)
+    each, last = even_rows(cut.panel_tiles), tiles - (parts - 1) * cut.panel_tiles
+    rows = up_to(each, cut.panel_tiles) * (parts - 1) + up_to(each, last)
     (y, x), points = cut.both, cut.both.points
     forward, backward = of_tile(Tile(y, x))  # each share of the filters has its own V
     transforms = shares * forward * cut.steps * STEP + backward * cut.panels * BLOCK
