@@ -32,6 +32,18 @@ MOST_LINES = ROWS // PARTS**2  # of what comes, asked for at each product: so ma
 AHEAD = 2  # frequencies whose lines of A are asked for before they are written: they are far from one another
 
 
+def fill_up(code: Code, v: Pointer, v_bytes: Index, points: int, blocks: Index, steps: Index) -> None:
+    """Zeros behind V's blocks of 16 channels, as far as `split` reads.
+
+    The digits there mean nothing, but numbers near zero, which may lie there, take a CPU a hundred times as long.
+    """
+    for point in code.range(points):
+        for i in range(PARTS):
+            for block in code.range(blocks, steps * FOUR):
+                for part in range(0, LINE, code.bytes):
+                    (v + point * v_bytes + (steps * FOUR * i + block) * LINE + part).store(code.vector(0.0))
+
+
 def split(program: Program, code: Code) -> None:
     """A tile's row of A of some frequencies, from V: digits, the channels of a step in the order [fours, 4].
 

@@ -136,6 +136,8 @@ def transform(
                 scratch, f.pitch, room + (b * f.room_bytes + row * f.row_bytes), rows, 1, 1,
             )  # fmt: skip
     v, factors, scales, points = scratch + f.v_at, scratch + f.factors_at, shared + f.scales_at, frequencies(tile)
+    most = max(of_column(tile, is_pair) for is_pair in (False, True))
+    complex_digits.fill_up(code, v, f.v_bytes, most, f.channel_blocks, f.steps)
     of_row = up_to_line(4 * points)
     into = digits.line_of(shared, item, f.tile_bytes, f.rows)
     for is_pair, place, number in columns_of(code, tile):
