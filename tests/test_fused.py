@@ -105,6 +105,19 @@ def test_pairs_of_points_err_less_than_those_with_zero(m: int, taps: int, with_z
     assert error(toom) < 0.75 * error(lambda outputs, length: Toom(outputs, length, with_zero))
 
 
+def test_eleven_points_err_little() -> None:
+    """F(7, 5), without i and -i by more than 1e-5."""
+    problem = Problem(parse_shape("n2c48h27w27k32r5s5p2"))
+    x, w = problem.operands(0)
+    reals = (0.25, -0.25, 0.5, -0.5, 2 / 3, -2 / 3, 1, -1, 2, -2)
+    errors = []
+    for make in (toom, lambda outputs, taps: Toom(outputs, taps, reals)):
+        y = answer(plan_of(problem, Poisoned(2), make, (7, 7)), problem, x, w)
+        errors.append(error_of(y, x, w, problem.shape))
+    assert errors[0] < 4e-6
+    assert errors[1] > 1e-5
+
+
 @given(
     case=cases(),
     threads=st.integers(1, 3),

@@ -25,7 +25,7 @@ from convbench.vector.team import KERNEL
 from convbench.vector.tiles import FOUR, ROWS
 from convbench.vector.weights import BLOCK, LINE
 
-CACHE_PART = 0.5  # of the second-level cache, for a panel's lines
+CACHE_PART = 0.25  # of the second-level cache, for a panel's lines: x and y pass beside them
 
 Tap = tuple[int, int, int]  # row of a group, channel, column of the filter
 

@@ -1,8 +1,8 @@
 """winograd.f<m> for float32 on the CPU: the points of its transforms, and the engine of algorithms/fused.
 
 Up to windows of 7 inputs the points are real. Larger windows take i and -i among them, as rounding errors otherwise
-grow tenfold: F(7, 3) errs by 8e-7. But a pair of complex points costs three products instead of two. Where 1e-5 is
-exact enough, real points alone take fewer: F(7x5, 3x3) 63 for 35 outputs, F(7x7, 3x3) 97 for 49.
+grow tenfold: F(7, 3) errs by 8e-7, F(7, 5) by 2e-6. But a pair of complex points costs three products instead of two.
+Where 1e-5 is exact enough, real points alone take fewer: F(7x5, 3x3) 63 for 35 outputs, F(7x7, 3x3) 97 for 49.
 
 The points are those of least float32 error among small fractions. Where their number is even they are pairs p and -p,
 without 0: F(5, 3) errs by 2/5 more with the best points that have 0 among them. Other pairs would serve F(7, 3)
@@ -34,6 +34,7 @@ POINTS: dict[int, tuple[tuple[float, ...], tuple[complex, ...]]] = {
     8: ((0, 13 / 16, -13 / 16, 13 / 8, -13 / 8), I),
     9: ((1, -1, 2, -2, 0.5, -0.5), I),
     10: ((0, 1, -1, 2, -2, 0.5, -0.5), I),
+    11: ((1 / 4, -1 / 4, 2 / 3, -2 / 3, 1, -1, 2, -2), I),
 }
 PAIRS = (1 / 4, 2 / 3, 7 / 6, 2)  # with their negatives, of least error for a window of 9
 REAL_POINTS: dict[int, tuple[tuple[float, ...], tuple[complex, ...]]] = {
