@@ -124,7 +124,7 @@ def test_eleven_points_err_little() -> None:
     caches=st.sampled_from(CACHES),
     weights=st.sampled_from([FLOAT32, FIXED24]),
 )
-@settings(max_examples=90)
+@settings(max_examples=60)
 def test_random_shapes(case: Any, threads: int, caches: tuple[int, int], weights: Weights) -> None:
     """Right, with the same bits on one thread, and again: threads and buffers' contents decide nothing."""
     shape, make, m = case
