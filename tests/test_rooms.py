@@ -49,7 +49,7 @@ MAKERS: dict[str, Callable[[Problem, Device], Plan]] = {
     "gemm.panel.pairs": gemm.in_pairs,
     "gemm.int8x3": partial(gemm_int8x3.plan, target=IN_MEMORY),
     "winograd.f4": partial(winograd.plan, (4, 4)),
-    "winograd.f3.int8x3": partial(winograd_int8x3.plan, 3),
+    "winograd.f3.int8x3": partial(winograd_int8x3.plan, 3, target=IN_MEMORY),
 }
 
 

@@ -35,7 +35,7 @@ AHEAD = 2  # frequencies whose lines of A are asked for before they are written:
 def fill_up(code: Code, v: Pointer, v_bytes: Index, points: int, blocks: Index, steps: Index) -> None:
     """Zeros behind V's blocks of 16 channels, as far as `split` reads.
 
-    The digits there mean nothing, but numbers near zero, which may lie there, take a CPU a hundred times as long.
+    The digits there mean nothing, but numbers near zero (denormal), which may lie there, take a CPU far longer.
     """
     for point in code.range(points):
         for i in range(PARTS):

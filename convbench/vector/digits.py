@@ -257,7 +257,7 @@ def _scaled(
     """A tile of C: sums of each order of magnitude, whole numbers, put together.
 
     of_rows: their scales, bytes to the next one, and how many there are. What a tile holds beyond them stays away from
-    arithmetic: numbers near zero, which may lie there, take a CPU a hundred times as long.
+    arithmetic: numbers near zero (denormal), which may lie there, take a CPU far longer.
     """
     scales, apart, rows = of_rows
     for row in code.range_up_to(rows, ROWS):
