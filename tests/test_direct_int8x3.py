@@ -44,6 +44,11 @@ SHAPES = [
     "n1c7h9w19k17r3s2p1d2",  # rows of a window that do not follow one another
     "n3c40h7w9k70r1s1",
     "n1c20h3w700k18r1s1",
+    "n2c7h9w34k18r1s1u2",  # every other pixel, of the last row the last one too
+    "n1c9h11w63k20r1s1u2",
+    "n2c6h7w9k18r1s1u3",
+    "n1c5h6w20k18r1s1u2p1",
+    "n2c10h5w40k18r1s1g2",
     "n5c9h6w5k42r6s5g3",  # a single pixel
     "n2c6h20w4k20r3s3",  # rows of 2 pixels
 ]
@@ -133,10 +138,10 @@ def test_phases_make_up_the_call() -> None:
     assert phases_of(plan, problem, device) == ["digits", "products"]
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
-def test_it_is_compiled_for_amx(step: int) -> None:
+@pytest.mark.parametrize(("step", "pointwise"), [(1, False), (1, True), (2, True), (3, False), (4, False)])
+def test_it_is_compiled_for_amx(step: int, pointwise: bool) -> None:
     """On any CPU: what tiles are loaded, multiplied and stored by stands in the object code."""
-    assert compiled(KERNEL, convolve, (step, False), WITH_AMX)
+    assert compiled(KERNEL, convolve, (step, pointwise, False), WITH_AMX)
 
 
 # Refusals

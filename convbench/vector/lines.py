@@ -8,17 +8,20 @@ lines, into which each row's last pixels go behind those of the row before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from llvmlite import ir
 
 from convbench.vector.build import Program
 from convbench.vector.code import INT32, Code, Index, Pointer, Vector
-from convbench.vector.digits import DIGITS, digits_of
+from convbench.vector.digits import DIGITS, digits_of, fours_of
 from convbench.vector.numbers import BYTE
 from convbench.vector.tiles import FOUR
 from convbench.vector.weights import BLOCK, LINE
 
 TAIL = DIGITS * LINE  # bytes of a line of tails, all digits
-TAPS = (FOUR + 1) * 8  # bytes of the table for four taps: where each lies, and whether they lie side by side
+TAPS = (FOUR + 2) * 8  # bytes of the table for four taps: where each lies; whether they are two runs, and which bytes
 
 
 def digits_of_row(program: Program, code: Code) -> None:
@@ -54,35 +57,102 @@ def fours_of_taps(program: Program, code: Code, step: int) -> None:
     whole = pixels // BLOCK * BLOCK
     for four in code.range(fours):
         entry = table + four * TAPS
-        places = [near + (entry + k * 8).integer() for k in range(FOUR)]
         line, tail = lines + four * line_bytes, tails + four * TAIL
-        with code.cases((entry + FOUR * 8).integer(), (0, 1) if step == FOUR else (0,)) as cases:
-            for together in cases:
-                taps = _side_by_side if together else _from_four
+        with code.cases((entry + FOUR * 8).integer(), (0, 1)) as cases:
+            for in_runs in cases:
+                taps = _taps_at(code, near, entry, bool(in_runs), step)
                 for pixel in code.range(0, whole, code.lanes):
                     for digit in range(DIGITS):
-                        found = taps(code, places, near_digit * digit + pixel * step, step)
+                        found = taps(near_digit * digit + pixel * step)
                         (line + digit_bytes * digit + pixel * 4).store(found)
                 for part in code.range(0, code.choose(whole < pixels, BLOCK, 0), code.lanes):
-                    for digit in range(DIGITS):
-                        found = taps(code, places, near_digit * digit + (whole + part) * step, step)
-                        for j in code.range(shared):  # behind what rows before have put there
-                            lane = part + j * width
-                            (tail - j * row_bytes + digit * LINE + lane * 4).store(found, code.within(lane, BLOCK))
+                    found = [taps(near_digit * digit + (whole + part) * step) for digit in range(DIGITS)]
+                    _to_tail(code, found, tail, part, shared, row_bytes, width)
 
 
-def _side_by_side(code: Code, places: list[Pointer], offset: Index, step: int) -> Vector:
-    """As _from_four, where all four lie as they shall."""
-    return Vector(code, code.builder.load((places[0] + offset).value, align=1, typ=code.kind))
+def fours_of_channels(program: Program, code: Code, step: int) -> None:
+    """The same straight from x, for filters of one tap, which see pixels inside of x alone.
+
+    Arguments: x, where the row's first pixel is; bytes from channel to channel; channels; pixels; the factor; the rest
+    as for fours_of_taps, from lines on.
+    """
+    x, plane, channels, pixels, factor_at, lines, line_bytes, digit_bytes, tails, shared, row_bytes, width = (
+        code.arguments
+    )
+    factor, whole = factor_at.load(), pixels // BLOCK * BLOCK
+    for four in code.range((channels + (FOUR - 1)) // FOUR):
+        places = [x + code.least(four * FOUR + k, channels - 1) * plane for k in range(FOUR)]
+        line, tail = lines + four * line_bytes, tails + four * TAIL
+
+        def of_four(pixel: Index, count: Index, places: list[Pointer] = places) -> list[Vector]:
+            numbers = [_every(code, place + pixel * (step * 4), count, step) for place in places]
+            return fours_of(code, [digits_of(number, factor) for number in numbers])
+
+        for pixel in code.range(0, whole, code.lanes):
+            for digit, found in enumerate(of_four(pixel, code.index(code.lanes))):
+                (line + digit_bytes * digit + pixel * 4).store(found)
+        for part in code.range(0, code.choose(whole < pixels, BLOCK, 0), code.lanes):
+            found = of_four(whole + part, pixels - whole - part)
+            _to_tail(code, found, tail, part, shared, row_bytes, width)
 
 
-def _from_four(code: Code, places: list[Pointer], offset: Index, step: int) -> Vector:
-    """In each lane four bytes, one from each place; the next lane's lie a step further on."""
+def _every(code: Code, place: Pointer, count: Index, step: int) -> Vector:
+    """So many numbers, each a step behind the one before; zeros for the rest."""
+    last = (count - 1) * step + 1
+    vectors = [(place + i * code.bytes).load(code.within(i * code.lanes, last)) for i in range(step)]
+    if step == 1:
+        return vectors[0]
+    mask = ir.Constant(ir.VectorType(INT32, code.lanes), [lane * step for lane in range(code.lanes)])
+    return Vector(code, code.builder.shuffle_vector(vectors[0].value, vectors[1].value, mask))
+
+
+def _to_tail(
+    code: Code, digits: list[Vector], tail: Pointer, part: Index, shared: Index, row_bytes: Index, width: Index
+) -> None:
+    """A row's last pixels, as far as they stand from the part on, behind what rows before have put there."""
+    for digit, found in enumerate(digits):
+        for j in code.range(shared):
+            lane = part + j * width
+            (tail - j * row_bytes + digit * LINE + lane * 4).store(found, code.within(lane, BLOCK))
+
+
+def _taps_at(code: Code, near: Pointer, entry: Pointer, in_runs: bool, step: int) -> Callable[[Index], Vector]:
+    """What makes lanes of four taps, by an entry of the table: where digits begin, and which pixel's, in bytes."""
+    places = [near + (entry + k * 8).integer() for k in range(2 if in_runs else FOUR)]
+    first = (entry + (FOUR + 1) * 8).integer()
+
+    def taps(offset: Index) -> Vector:
+        here = [place + offset for place in places]
+        return _from_two(code, here, first, step) if in_runs else _from_four(code, here, step)
+
+    return taps
+
+
+def _from_two(code: Code, places: list[Pointer], first: Index, step: int) -> Vector:
+    """In each lane four bytes from two places, of one those of a mask; the next lane's lie a step further on."""
+    builder, lanes, whole = code.builder, code.lanes, ir.VectorType(INT32, code.lanes)
+    size = step * lanes if step >= FOUR else 1 << (step * (lanes - 1) + FOUR - 1).bit_length()
+    bytes_of = ir.Constant(
+        ir.VectorType(INT32, FOUR * lanes), [i * step + k for i in range(lanes) for k in range(FOUR)]
+    )
+
+    def fours(place: Pointer) -> Any:
+        found = builder.load(place.value, align=1, typ=ir.VectorType(BYTE, size))
+        return builder.bitcast(builder.shuffle_vector(found, found, bytes_of), whole)
+
+    mask = code.in_all_lanes(builder.trunc(first.value, INT32), whole)
+    one, other = (fours(place) for place in places)
+    four = builder.or_(builder.and_(one, mask), builder.and_(other, builder.not_(mask)))
+    return Vector(code, builder.bitcast(four, code.kind))
+
+
+def _from_four(code: Code, places: list[Pointer], step: int) -> Vector:
+    """The same from one place each."""
     builder, lanes, whole = code.builder, code.lanes, ir.VectorType(INT32, code.lanes)
     mask = ir.Constant(whole, [lane * step for lane in range(lanes)])
     four = ir.Constant(whole, [0] * lanes)
     for k, place in enumerate(places):
-        found = builder.load((place + offset).value, align=1, typ=ir.VectorType(BYTE, lanes * step))
+        found = builder.load(place.value, align=1, typ=ir.VectorType(BYTE, lanes * step))
         one = builder.zext(builder.shuffle_vector(found, found, mask), whole)
         four = builder.or_(four, builder.shl(one, ir.Constant(whole, [8 * k] * lanes)))
     return Vector(code, builder.bitcast(four, code.kind))

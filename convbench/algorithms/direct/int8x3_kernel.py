@@ -17,7 +17,7 @@ from convbench.algorithms.gemm.kernel import Panel
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Pointer
-from convbench.vector.lines import TAIL, digits_of_row, fours_of_taps
+from convbench.vector.lines import TAIL, digits_of_row, fours_of_channels, fours_of_taps
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.tiles import tiles_of
 from convbench.vector.weights import BLOCK, LINE
@@ -39,8 +39,8 @@ PHASES = ("digits", "products")
 TOGETHER = 2  # panels of filters that meet a tile of pixels
 
 
-def convolve(program: Program, code: Code, step: int, clocked: bool) -> None:
-    """The kernel. step: the stride along a row."""
+def convolve(program: Program, code: Code, step: int, pointwise: bool, clocked: bool) -> None:
+    """The kernel. step: the stride along a row; pointwise: filters have one tap, and no pixel sees padding."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     scratch = f.room(thread)
@@ -53,7 +53,7 @@ def convolve(program: Program, code: Code, step: int, clocked: bool) -> None:
         number = item // f.shares  # what a thread has made lines of stays for the next share of the filters
         with code.when(code.builder.not_(held.integer().is_equal(number))), clock.phase(0):
             held.set_integer(number)
-            lines_of(program, code, f, panel, step, scratch)
+            lines_of(program, code, f, panel, step, pointwise, scratch)
         weights = f.pointer("w") + (panel.group * f.panels + panel.first_panel) * f.panel_bytes
         with clock.phase(1):
             for i in code.range(0, panel.panels, TOGETHER):
@@ -73,7 +73,9 @@ def convolve(program: Program, code: Code, step: int, clocked: bool) -> None:
     code.fence()
 
 
-def lines_of(program: Program, code: Code, f: Fields, panel: Panel, step: int, scratch: Pointer) -> None:
+def lines_of(
+    program: Program, code: Code, f: Fields, panel: Panel, step: int, pointwise: bool, scratch: Pointer
+) -> None:  # fmt: skip
     """Lines of all groups of rows that a panel's pixels see, whose numbers share a scale."""
     near, factor = scratch + f.near_at, scratch + f.factor_at
     x = f.pointer("x") + panel.image * f.image_bytes + panel.group * f.group_bytes
@@ -81,6 +83,18 @@ def lines_of(program: Program, code: Code, f: Fields, panel: Panel, step: int, s
     measure_seen(program, code, f, panel, x, factor)
     columns = (panel.columns - 1) * f.stride_columns + f.reach_columns
     for group in code.range(panel.rows + f.more):
+        into = (
+            scratch + group * f.fours * f.line_bytes, f.line_bytes, f.digit_bytes,
+            scratch + f.tails_at + group * f.fours * TAIL, code.least(f.tail_rows, group + 1), f.fours * TAIL,
+            code.index(BLOCK) // f.tail_rows,
+        )  # fmt: skip
+        if pointwise:
+            code.call(
+                program.function("piiip" + "pii" + "piii", fours_of_channels, step),
+                x + ((begin + group * f.stride_rows) * f.width + start) * 4, f.plane_bytes, f.channels, panel.columns,
+                factor, *into,
+            )  # fmt: skip
+            continue
         for r in code.range(f.rows):
             row = begin + group * f.stride_rows + r * f.row_step
             inside = code.builder.and_(row >= 0, row < f.height)
@@ -91,9 +105,6 @@ def lines_of(program: Program, code: Code, f: Fields, panel: Panel, step: int, s
                 factor, near + r * f.channels * f.near_bytes, f.near_bytes, f.near_digit_bytes,
             )  # fmt: skip
         code.call(
-            program.function("pipiipii" + "piii", fours_of_taps, step),
-            near, f.near_digit_bytes, f.pointer("table"), f.fours, panel.columns,
-            scratch + group * f.fours * f.line_bytes, f.line_bytes, f.digit_bytes,
-            scratch + f.tails_at + group * f.fours * TAIL, code.least(f.tail_rows, group + 1), f.fours * TAIL,
-            code.index(BLOCK) // f.tail_rows,
+            program.function("pipii" + "pii" + "piii", fours_of_taps, step),
+            near, f.near_digit_bytes, f.pointer("table"), f.fours, panel.columns, *into,
         )  # fmt: skip

@@ -150,6 +150,7 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
         raise Unsupported(f"sums of {FOUR * window.lines} products: 32 bits hold those of {MOST_DEPTH}")
     fields = layout(cut, window)
     strips, parts, shares = -(-s.p // cut.rows), -(-s.q // cut.columns), -(-cut.panels // cut.share)
+    pointwise = (s.r, s.s, s.pad) == (1, 1, (0, 0)) and s.stride[1] <= 2
     rooms = Rooms(device, 0, fields.pop("scratch_bytes"))
     values = {
         "table": table_of(device.xp, s, window, fields["near_bytes"]),
@@ -166,7 +167,7 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
     }  # fmt: skip
     return plan_of(
         device, FIELDS, values | fields, PHASES,
-        lambda clocked: address_of(KERNEL, convolve, s.stride[1], clocked, target=target),
+        lambda clocked: address_of(KERNEL, convolve, s.stride[1], pointwise, clocked, target=target),
         partial(packed_filters, device, s, window),
         f"numbers as three bytes; strips of {cut.rows} rows",
         2 * s.n * cut.tiles * ROWS * window.steps * ROWS * FOUR * s.groups * cut.panels * BLOCK,
@@ -175,13 +176,23 @@ def plan(problem: Problem, device: Device, target: Target | None = None) -> Plan
 
 
 def table_of(xp: Any, s: ConvShape, window: Window, near_bytes: int) -> Any:
-    """Of each four: where its taps' digits lie, and whether they lie side by side. [fours, TAPS / 8]"""
+    """Of each four what vector/lines.py asks for. [fours, TAPS / 8]
+
+    Where its taps' digits lie; or, if they are two runs side by side, where the first run's begin, and where four end
+    with the last one's: and then 1, and the bytes that are the first run's.
+    """
     channels, dw = s.c // s.groups, s.dilation[1]
     table = xp.zeros((len(window.fours), TAPS // 8), xp.int64)
     for i, four in enumerate(window.fours):
         places = [(r * channels + c) * near_bytes + column * dw for r, c, column in four]
-        table[i, :FOUR] = (places * FOUR)[:FOUR]  # what fills up a last four has weights of zero
-        table[i, FOUR] = s.stride[1] == FOUR and places == list(range(places[0], places[0] + FOUR))
+        while len(places) < FOUR:  # what fills up a last four has weights of zero
+            places.append(places[-1] + 1)
+        breaks = [k for k in range(1, FOUR) if places[k] != places[k - 1] + 1]
+        if len(breaks) > 1:
+            table[i, :FOUR] = places
+        else:
+            first = breaks[0] if breaks else FOUR
+            table[i, [0, 1, FOUR, FOUR + 1]] = places[0], places[-1] - (FOUR - 1), 1, (1 << 8 * first) - 1
     return table
 
 
