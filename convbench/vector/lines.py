@@ -35,14 +35,18 @@ def digits_of_row(program: Program, code: Code) -> None:
     factor, builder = factor_at.load(), code.builder
     for channel in code.range(channels):
         for column in code.range(0, columns, code.lanes):
-            place = x + channel * plane + (start + column) * 4
-            found = digits_of(place.load(code.within(start + column, size)), factor)
-            found = builder.bitcast(found, ir.VectorType(BYTE, FOUR * code.lanes))
-            for digit in range(DIGITS):
-                places = [lane * FOUR + DIGITS - 1 - digit for lane in range(code.lanes)]
-                mask = ir.Constant(ir.VectorType(INT32, code.lanes), places)
-                target = into + (channel * channel_bytes + column + digit_bytes * digit)
-                builder.store(builder.shuffle_vector(found, found, mask), target.value, align=1)
+            first = start + column
+            place = x + channel * plane + first * 4
+            inside = code.builder.and_(first >= 0, first + code.lanes <= size)
+            with code.cases(code.choose(inside, 1, 0), (0, 1)) as cases:  # a mask takes longer to make than digits
+                for all_there in cases:
+                    numbers = place.load() if all_there else place.load(code.within(first, size))
+                    found = builder.bitcast(digits_of(numbers, factor), ir.VectorType(BYTE, FOUR * code.lanes))
+                    for digit in range(DIGITS):
+                        places = [lane * FOUR + DIGITS - 1 - digit for lane in range(code.lanes)]
+                        mask = ir.Constant(ir.VectorType(INT32, code.lanes), places)
+                        target = into + (channel * channel_bytes + column + digit_bytes * digit)
+                        builder.store(builder.shuffle_vector(found, found, mask), target.value, align=1)
 
 
 def fours_of_taps(program: Program, code: Code, step: int) -> None:
