@@ -16,8 +16,10 @@ LAUNCHES = "cuda_host_launches"
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # what one worker compiles, all may use
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONVBENCH_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        patch.setenv("CONVBENCH_CACHE", str(shared / "kernels"))
         yield
 
 

@@ -227,6 +227,9 @@ class Outcome:
     err: str
 
 
+SMALL_CEILINGS = str(Path(__file__).parent / "small_ceilings")  # for PYTHONPATH, of processes that measure
+
+
 def convbench(*words: str) -> Outcome:
     """The command line in this process, through main(), with ceilings, warm-up and caches made small."""
     from convbench import cli
@@ -240,7 +243,7 @@ def convbench(*words: str) -> Outcome:
             (rules, "WARM_SECONDS", 0.0), (rules, "SAMPLE_SECONDS", 1e-4), (sys, "argv", ["convbench", *words]),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(owner, name, value))
-        stack.enter_context(mock.patch.dict(os.environ))
+        stack.enter_context(mock.patch.dict(os.environ, {"PYTHONPATH": SMALL_CEILINGS}))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
         try:
@@ -251,8 +254,8 @@ def convbench(*words: str) -> Outcome:
 
 
 QUICKLY = (
-    "import convbench.devices.cpu as c; c.PEAK_SIZE, c.PEAK_SECONDS, c.last_level_cache = 64, 0.0, lambda: 1 << 20\n"
-    "from convbench.cli import main; main()"
+    f"import os, sys; os.environ['PYTHONPATH'] = {SMALL_CEILINGS!r}; sys.path.insert(0, {SMALL_CEILINGS!r})\n"
+    "import small_ceilings; from convbench.cli import main; main()"
 )
 QUICK_COMMAND = (sys.executable, "-c", QUICKLY)  # the command line in a process of its own, with small ceilings
 

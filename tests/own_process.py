@@ -1,4 +1,4 @@
-"""The command line in a process of its own, with the convbench of this folder and nothing made small."""
+"""The command line in a process of its own, with the convbench of this folder and nothing made small but ceilings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from fakes import SMALL_CEILINGS
 
 SHAPE = "n1c2h5w5k3r3s3p1"
 
@@ -22,4 +24,4 @@ def convbench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent.parent), SMALL_CEILINGS))}

@@ -70,8 +70,8 @@ def fours_of_taps(program: Program, code: Code, step: int) -> None:
                         found = taps(near_digit * digit + pixel * step)
                         (line + digit_bytes * digit + pixel * 4).store(found)
                 for part in code.range(0, code.choose(whole < pixels, BLOCK, 0), code.lanes):
-                    found = [taps(near_digit * digit + (whole + part) * step) for digit in range(DIGITS)]
-                    _to_tail(code, found, tail, part, shared, row_bytes, width)
+                    ends = [taps(near_digit * digit + (whole + part) * step) for digit in range(DIGITS)]
+                    _to_tail(code, ends, tail, part, shared, row_bytes, width)
 
 
 def fours_of_channels(program: Program, code: Code, step: int) -> None:
@@ -96,8 +96,8 @@ def fours_of_channels(program: Program, code: Code, step: int) -> None:
             for digit, found in enumerate(of_four(pixel, code.index(code.lanes))):
                 (line + digit_bytes * digit + pixel * 4).store(found)
         for part in code.range(0, code.choose(whole < pixels, BLOCK, 0), code.lanes):
-            found = of_four(whole + part, pixels - whole - part)
-            _to_tail(code, found, tail, part, shared, row_bytes, width)
+            ends = of_four(whole + part, pixels - whole - part)
+            _to_tail(code, ends, tail, part, shared, row_bytes, width)
 
 
 def _every(code: Code, place: Pointer, count: Index, step: int) -> Vector:
