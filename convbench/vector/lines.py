@@ -114,10 +114,16 @@ def _to_tail(
     code: Code, digits: list[Vector], tail: Pointer, part: Index, shared: Index, row_bytes: Index, width: Index
 ) -> None:
     """A row's last pixels, as far as they stand from the part on, behind what rows before have put there."""
-    for digit, found in enumerate(digits):
-        for j in code.range(shared):
-            lane = part + j * width
-            (tail - j * row_bytes + digit * LINE + lane * 4).store(found, code.within(lane, BLOCK))
+    with code.cases(width, (BLOCK >> i for i in range(BLOCK.bit_length()))) as cases:
+        for pixels in cases:
+            lanes = list(range(min(pixels, code.lanes)))  # no more: a store across lines takes longer
+            with code.when(part < pixels):
+                for j in code.range(shared):
+                    for digit, found in enumerate(digits):
+                        mask = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
+                        some = code.builder.shuffle_vector(found.value, found.value, mask)
+                        place = tail + (part * 4 + digit * LINE) + j * (code.index(4 * pixels) - row_bytes)
+                        code.builder.store(some, place.value, align=4)
 
 
 def _taps_at(code: Code, near: Pointer, entry: Pointer, in_runs: bool, step: int) -> Callable[[Index], Vector]:
