@@ -29,24 +29,44 @@ def digits_of_row(program: Program, code: Code) -> None:
 
     Arguments: x, where the row begins; bytes from channel to channel; channels; the row's numbers; the first column,
     which may be below 0; columns; the factor; where to put the first digits, bytes to the next channel's, and to the
-    second digits. Up to 15 columns behind the last are written too.
+    second digits. Up to LINE - 1 columns behind the last are written too.
     """
     x, plane, channels, size, start, columns, factor_at, into, channel_bytes, digit_bytes = code.arguments
-    factor, builder = factor_at.load(), code.builder
+    factor, many = factor_at.load(), FOUR * code.lanes
+
+    def is_inside(column: Index, count: int) -> Index:
+        first = start + column
+        return code.choose(code.builder.and_(first >= 0, first + count <= size), 1, 0)
+
     for channel in code.range(channels):
-        for column in code.range(0, columns, code.lanes):
-            first = start + column
-            place = x + channel * plane + first * 4
-            inside = code.builder.and_(first >= 0, first + code.lanes <= size)
-            with code.cases(code.choose(inside, 1, 0), (0, 1)) as cases:  # a mask takes longer to make than digits
-                for all_there in cases:
-                    numbers = place.load() if all_there else place.load(code.within(first, size))
-                    found = builder.bitcast(digits_of(numbers, factor), ir.VectorType(BYTE, FOUR * code.lanes))
-                    for digit in range(DIGITS):
-                        places = [lane * FOUR + DIGITS - 1 - digit for lane in range(code.lanes)]
-                        mask = ir.Constant(ir.VectorType(INT32, code.lanes), places)
-                        target = into + (channel * channel_bytes + column + digit_bytes * digit)
-                        builder.store(builder.shuffle_vector(found, found, mask), target.value, align=1)
+        row, target = x + channel * plane + start * 4, into + channel * channel_bytes
+        for column in code.range(0, columns, many):
+            with code.cases(is_inside(column, many), (0, 1)) as cases:
+                for all_of_four in cases:
+                    if all_of_four:
+                        numbers = [
+                            digits_of((row + (column + i) * 4).load(), factor) for i in range(0, many, code.lanes)
+                        ]
+                        _put(code, fours_of(code, numbers), FOUR, target + column, digit_bytes)
+                        continue
+                    for one in code.range(column, code.least(column + many, columns), code.lanes):
+                        with code.cases(is_inside(one, code.lanes), (0, 1)) as either:
+                            for all_there in either:  # a mask takes longer to make than digits
+                                mask = None if all_there else code.within(start + one, size)
+                                found = digits_of((row + one * 4).load(mask), factor)
+                                _put(code, [found] * DIGITS, 1, target + one, digit_bytes)
+
+
+def _put(code: Code, found: list[Any], vectors: int, into: Pointer, digit_bytes: Index) -> None:
+    """Digits in the order of columns: of four vectors, as fours_of has them, or of one, as digits_of has them."""
+    for digit, numbers in enumerate(found):
+        of_vector = [(i if vectors == FOUR else DIGITS - 1 - digit) for i in range(vectors)]
+        places = [FOUR * lane + i for i in of_vector for lane in range(code.lanes)]
+        value = numbers.value if isinstance(numbers, Vector) else numbers
+        all_bytes = code.builder.bitcast(value, ir.VectorType(BYTE, FOUR * code.lanes))
+        mask = ir.Constant(ir.VectorType(INT32, len(places)), places)
+        some = code.builder.shuffle_vector(all_bytes, all_bytes, mask)
+        code.builder.store(some, (into + digit_bytes * digit).value, align=1)
 
 
 def fours_of_taps(program: Program, code: Code, step: int) -> None:
