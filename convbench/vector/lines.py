@@ -2,6 +2,8 @@
 
     x [channel] [column] of some rows -> digits [digit] [row, channel] [column] -> lines [four taps] [digit] [pixel, 4]
 
+or, where filters have a single tap, from four channels of x at once.
+
 Lines hold the tiles of 16 pixels of a row of y that are full. The ends of some rows share a tile: `tails` are its
 lines, into which each row's last pixels go behind those of the row before.
 """
