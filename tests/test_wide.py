@@ -13,7 +13,7 @@ from test_vector_cpus import EACH_TARGET, ON_X86, loops
 from vector_targets import TARGETS
 
 from convbench.algorithms.direct.wide import on_cpu, strip_rows
-from convbench.algorithms.direct.wide_kernel import TOGETHER, convolve, most_vectors, tile
+from convbench.algorithms.direct.wide_kernel import TOGETHER, Row, convolve, most_vectors, tile
 from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
 from convbench.shapes import ConvShape, parse_shape
@@ -23,7 +23,10 @@ from convbench.vector.target import Target
 from convbench.vector.team import KERNEL
 
 # Each is compiled: filters of a group, taps, stride and dilation along a row.
-GEOMETRIES = [(1, 3, 1, 1), (2, 1, 2, 1), (3, 5, 1, 2), (7, 3, 2, 1), (9, 2, 3, 2), (4, 11, 4, 1), (5, 14, 2, 3)]
+GEOMETRIES = [
+    (1, 3, 1, 1), (2, 1, 2, 1), (3, 5, 1, 2), (7, 3, 2, 1), (9, 2, 3, 2), (4, 11, 4, 1), (5, 14, 2, 3),
+    (33, 3, 1, 1), (34, 2, 2, 3),  # each tap has a copy of x for itself
+]  # fmt: skip
 
 
 @st.composite
@@ -87,14 +90,14 @@ def test_narrower_registers(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
 @ON_X86
 @EACH_TARGET
 def test_it_compiles_for_cpus_that_are_not_here(target: Target) -> None:
-    assert compiled(KERNEL, convolve, (4, 3, 2, 1, True), target)
+    assert compiled(KERNEL, convolve, (4, Row(3, 2, 1, apart=False), True), target)
 
 
 @ON_X86
 @pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
 def test_sums_stay_in_registers(name: str) -> None:
     vectors = most_vectors(TARGETS[name])
-    (loop,) = loops(TARGETS[name], "ppppii", tile, vectors, TOGETHER, 3, 1, 1)
+    (loop,) = loops(TARGETS[name], "ppppii", tile, vectors, TOGETHER, Row(3, 1, 1, apart=True))
     assert loop.count("vfmadd") == 3 * TOGETHER * vectors
 
 

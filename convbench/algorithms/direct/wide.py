@@ -17,15 +17,20 @@ from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 COPY_PART = 0.25  # of the second-level cache, for a strip's copy of its input
+NEAR = (
+    30 << 10
+)  # bytes, in the first-level cache of any CPU: so many of what a row of y sees may be copied for each tap,
+MANY = 32  # if as many filters read it
 
 
 def on_cpu(problem: Problem, device: Device) -> Plan:
     """The plan around wide_kernel.py's kernel."""
     from convbench.algorithms.compiled import plan_of
-    from convbench.algorithms.direct.wide_kernel import FIELDS, PHASES, TOGETHER, convolve
+    from convbench.algorithms.direct.wide_kernel import FIELDS, PHASES, TOGETHER, Row, convolve
     from convbench.algorithms.fused.lines import past_caches
     from convbench.vector.build import address_of
     from convbench.vector.room import Rooms
+    from convbench.vector.taps import UNROLLED
     from convbench.vector.target import host
     from convbench.vector.team import KERNEL
 
@@ -34,9 +39,13 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
     together = min(TOGETHER, filters)
     tiles = -(-filters // together)
     lanes = host().lanes
-    reach = (s.s - 1) * s.dilation[1] // s.stride[1]  # columns of a phase that taps reach beyond the pixels
-    phase_bytes = 4 * lanes * -(-(-(-s.q // lanes) * lanes + reach) // lanes)
-    row_bytes = phase_bytes * min(s.stride[1], (s.s - 1) * s.dilation[1] + 1)
+    pixels = -(-s.q // lanes) * lanes
+    near = 4 * channels * s.r * s.s * pixels <= NEAR and filters >= MANY
+    along = Row(s.s, s.stride[1], s.dilation[1], apart=near and 1 < s.s <= UNROLLED)
+    # Columns of a copy that taps reach beyond the pixels.
+    reach = 0 if along.apart else (s.s - 1) * s.dilation[1] // s.stride[1]
+    phase_bytes = 4 * lanes * -(-(pixels + reach) // lanes)
+    row_bytes = phase_bytes * len(along.copies)
     rows = strip_rows(s, channels * row_bytes, device)
     plane_bytes = row_bytes * ((rows - 1) * s.stride[0] + (s.r - 1) * s.dilation[0] + 1)
     scratch_bytes = -(-channels * plane_bytes // 128) * 128 + 64
@@ -55,7 +64,7 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
     }  # fmt: skip
     return plan_of(
         device, FIELDS, values, PHASES,
-        lambda clocked: address_of(KERNEL, convolve, together, s.s, s.stride[1], s.dilation[1], clocked),
+        lambda clocked: address_of(KERNEL, convolve, together, along, clocked),
         partial(pack, device, s, together), f"strips of {rows} rows, {together} filters together",
         2 * s.n * s.groups * tiles * together * channels * s.r * s.s * s.p * -(-s.q // lanes) * lanes,
         Rooms(device, 0, scratch_bytes),

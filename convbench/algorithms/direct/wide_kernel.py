@@ -3,11 +3,14 @@
     y [k, p, q ..] += w [k, c, r, s]  x [c, p u + r d, (q ..) u + s d]
 
 A strip's input is copied with its padding written out and the columns of each phase of the stride side by side, so that
-every tap reads whole vectors. A tile is a few filters by some vectors of pixels, summed in registers over all channels
-and taps and written to y where it belongs: nothing is transposed, and no sum waits in memory.
+every tap reads whole vectors; or once for each tap, so that none reads across cache lines. A tile is a few filters by
+some vectors of pixels, summed in registers over all channels and taps and written to y where it belongs: nothing is
+transposed, and no sum waits in memory.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from convbench.algorithms.fused.lines import goes_past, strided
 from convbench.vector.build import Program
@@ -38,8 +41,34 @@ def most_vectors(target: Target) -> int:
     return (target.sums - 2) // TOGETHER
 
 
-def convolve(program: Program, code: Code, filters: int, taps: int, stride: int, dilation: int, clocked: bool) -> None:
-    """The kernel. filters: of a tile; taps, stride and dilation along a row."""
+@dataclass(frozen=True)
+class Row:
+    """Taps, stride and dilation along a row; and whether each tap has a copy of x for itself."""
+
+    taps: int
+    stride: int
+    dilation: int
+    apart: bool
+
+    @property
+    def copies(self) -> list[int]:
+        """The first column of each copy of a row of x."""
+        if self.apart:
+            return [tap * self.dilation for tap in range(self.taps)]
+        return list(range(min(self.stride, (self.taps - 1) * self.dilation + 1)))
+
+    def place(self, tap: int) -> tuple[int, int]:
+        """In which copy a tap's columns lie, and behind how many others."""
+        return (tap, 0) if self.apart else (tap * self.dilation % self.stride, tap * self.dilation // self.stride)
+
+    @property
+    def used(self) -> set[int]:
+        """Copies that taps fall on."""
+        return {self.place(tap)[0] for tap in range(self.taps)}
+
+
+def convolve(program: Program, code: Code, filters: int, along: Row, clocked: bool) -> None:
+    """The kernel. filters: of a tile."""
     place, thread, threads = code.arguments
     f = Fields(code, place, FIELDS)
     copy = f.room(thread)
@@ -50,13 +79,13 @@ def convolve(program: Program, code: Code, filters: int, taps: int, stride: int,
         rows = code.least(f.strip_rows, f.out_rows - first)
         with clock.phase(0):
             source = f.pointer("x") + n * f.image_bytes + group * f.group_bytes
-            copy_strip(code, f, source, copy, first * f.row_stride - f.pad_top, rows, taps, stride, dilation)
+            copy_strip(code, f, source, copy, first * f.row_stride - f.pad_top, rows, along)
         with clock.phase(1):
             output = f.pointer("y") + n * f.out_image_bytes + group * f.filters * f.out_channel_bytes
             weights = f.pointer("w") + group * f.group_filter_bytes
             for i in code.range(rows):
                 code.call(
-                    program.function("pppp", row, filters, taps, stride, dilation),
+                    program.function("pppp", row, filters, along),
                     place, copy + i * f.row_stride * f.copy_row_bytes, weights,
                     output + (first + i) * f.out_columns * 4,
                 )  # fmt: skip
@@ -64,10 +93,9 @@ def convolve(program: Program, code: Code, filters: int, taps: int, stride: int,
 
 
 def copy_strip(
-    code: Code, f: Fields, source: Pointer, copy: Pointer, first: Index, rows: Index, taps: int, stride: int,
-    dilation: int,
+    code: Code, f: Fields, source: Pointer, copy: Pointer, first: Index, rows: Index, along: Row
 ) -> None:  # fmt: skip
-    """The input rows of a strip, from number `first` on, [channel] [row] [phase] [column]: phases that taps fall on."""
+    """The input rows of a strip, from number `first` on, [channel] [row] [copy] [column]."""
     needed = (rows - 1) * f.row_stride + (f.row_taps - 1) * f.row_dilation + 1
     for c in code.range(f.channels):
         for i in code.range(needed):
@@ -75,14 +103,14 @@ def copy_strip(
             inside = code.builder.and_(number >= 0, number < f.height)
             line = source + c * f.plane_bytes + code.choose(inside, number, 0) * f.width * 4
             size = code.choose(inside, f.width, 0)
-            for phase in sorted({tap * dilation % stride for tap in range(taps)}):
-                into = copy + c * f.copy_plane_bytes + i * f.copy_row_bytes + f.phase_bytes * phase
+            for which in sorted(along.used):
+                into = copy + c * f.copy_plane_bytes + i * f.copy_row_bytes + f.phase_bytes * which
                 for done in code.range(0, f.phase_bytes, code.bytes):
-                    column = done // 4 * stride + phase - f.pad_left
-                    (into + done).store(strided(code, line + column * 4, column, size, stride))
+                    column = done // 4 * along.stride + along.copies[which] - f.pad_left
+                    (into + done).store(strided(code, line + column * 4, column, size, along.stride))
 
 
-def row(program: Program, code: Code, filters: int, taps: int, stride: int, dilation: int) -> None:
+def row(program: Program, code: Code, filters: int, along: Row) -> None:
     """One output row of all filters of a group.
 
     Arguments: the kernel's, the copy from the row's first tap on, filters, the row in y's first channel.
@@ -105,13 +133,13 @@ def row(program: Program, code: Code, filters: int, taps: int, stride: int, dila
                 for number in code.range(f.tiles):
                     k = code.least(number * filters, f.filters - filters)  # the last one may repeat some
                     code.call(
-                        program.function("ppppii", tile, each, filters, taps, stride, dilation),
+                        program.function("ppppii", tile, each, filters, along),
                         place, copy + first * code.bytes, weights + number * f.tile_bytes,
                         output + k * f.out_channel_bytes + first * code.bytes, mode, left,
                     )  # fmt: skip
 
 
-def tile(program: Program, code: Code, vectors: int, filters: int, taps: int, stride: int, dilation: int) -> None:
+def tile(program: Program, code: Code, vectors: int, filters: int, along: Row) -> None:
     """Sums of some filters for some vectors of pixels, written to y.
 
     Arguments: the kernel's, the copy, filters [channel, row of taps, tap, filter], y, how it is written, pixels left in
@@ -132,15 +160,16 @@ def tile(program: Program, code: Code, vectors: int, filters: int, taps: int, st
     for c in code.range(f.channels):
         for r in code.range(f.row_taps):
             line = source + c * f.copy_plane_bytes + r * f.row_dilation * f.copy_row_bytes
-            factors = weights + (c * f.row_taps + r) * (4 * filters * taps)
-            if taps > UNROLLED:
-                for s in code.range(taps):
-                    column = s * dilation
-                    tap(line + column % stride * f.phase_bytes + column // stride * 4, factors + s * (4 * filters))
+            factors = weights + (c * f.row_taps + r) * (4 * filters * along.taps)
+            if along.taps > UNROLLED:
+                for s in code.range(along.taps):
+                    column = s * along.dilation
+                    of_column = column % along.stride * f.phase_bytes + column // along.stride * 4
+                    tap(line + of_column, factors + s * (4 * filters))
                 continue
-            for number in range(taps):
-                phase, place = number * dilation % stride, number * dilation // stride
-                tap(line + f.phase_bytes * phase + place * 4, factors + 4 * filters * number)
+            for number in range(along.taps):
+                copy, columns = along.place(number)
+                tap(line + f.phase_bytes * copy + columns * 4, factors + 4 * filters * number)
     with code.cases(mode, (PLAIN, STREAMED, PARTIAL)) as cases:
         for case in cases:
             for k, totals in enumerate(sums):
