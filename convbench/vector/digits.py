@@ -14,6 +14,7 @@ is as large for small sums as for large ones, and the same in any order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -55,16 +56,18 @@ def measure(program: Program, code: Code) -> None:
     Arguments: the numbers, bytes from run to run, runs, numbers of a run, where to put both, in all lanes.
     """
     first, step, runs, count, into = code.arguments
-    largest = code.variable(LEAST)
+    largest, many = code.variable(LEAST), FOUR * code.lanes
+    whole = count // many * many
     for run in code.range(runs):
-        for i in code.range(0, count, code.lanes):
+        for i in code.range(0, whole, many):
+            places = [first + (run * step + i * 4) + code.bytes * k for k in range(FOUR)]
+            largest.set(reduce(most_or_broken, (size(place.load()) for place in places), largest.get()))
+        for i in code.range(whole, count, code.lanes):
             place = first + (run * step + i * 4)
-            (place + step).prefetch()  # runs are short, and far from one another: nothing foresees the next one
-            numbers = place.load(code.within(i, count))
-            largest.set(most_or_broken(size(numbers), largest.get()))
-    factor, scale = factor_and_scale(most_of_all(largest.get(), most_or_broken))
-    into.store(factor)
-    (into + LINE).store(scale)
+            (place + step).prefetch()  # short runs are far from one another: nothing foresees the next one
+            largest.set(most_or_broken(size(place.load(code.within(i, count))), largest.get()))
+    for line, value in enumerate(factor_and_scale(most_of_all(largest.get(), most_or_broken))):
+        (into + LINE * line).store(value)
 
 
 def factor_and_scale(largest: Vector) -> tuple[Vector, Vector]:
