@@ -42,21 +42,25 @@ def digits_of_row(program: Program, code: Code) -> None:
 
     for channel in code.range(channels):
         row, target = x + channel * plane + start * 4, into + channel * channel_bytes
+
+        def put(column: Index, vectors: int, all_there: int, row: Pointer = row, target: Pointer = target) -> None:
+            found = []
+            for place in [column + i * code.lanes for i in range(vectors)]:
+                mask = None if all_there else code.within(start + place, size)  # takes longer to make than digits
+                found.append(digits_of((row + place * 4).load(mask), factor))
+            in_fours = fours_of(code, found) if vectors == FOUR else found * DIGITS
+            _put(code, in_fours, vectors, target + column, digit_bytes)
+
         for column in code.range(0, columns, many):
             with code.cases(is_inside(column, many), (0, 1)) as cases:
-                for all_of_four in cases:
-                    if all_of_four:
-                        numbers = [
-                            digits_of((row + (column + i) * 4).load(), factor) for i in range(0, many, code.lanes)
-                        ]
-                        _put(code, fours_of(code, numbers), FOUR, target + column, digit_bytes)
+                for all_four in cases:
+                    if all_four:
+                        put(column, FOUR, all_four)
                         continue
                     for one in code.range(column, code.least(column + many, columns), code.lanes):
                         with code.cases(is_inside(one, code.lanes), (0, 1)) as either:
-                            for all_there in either:  # a mask takes longer to make than digits
-                                mask = None if all_there else code.within(start + one, size)
-                                found = digits_of((row + one * 4).load(mask), factor)
-                                _put(code, [found] * DIGITS, 1, target + one, digit_bytes)
+                            for all_there in either:
+                                put(one, 1, all_there)
 
 
 def _put(code: Code, found: list[Any], vectors: int, into: Pointer, digit_bytes: Index) -> None:
