@@ -17,10 +17,10 @@ from convbench.problem import Problem
 from convbench.shapes import ConvShape
 
 COPY_PART = 0.25  # of the second-level cache, for a strip's copy of its input
-NEAR = (
-    30 << 10
-)  # bytes, in the first-level cache of any CPU: so many of what a row of y sees may be copied for each tap,
-MANY = 32  # if as many filters read it
+# Each tap has a copy of its own of what a row of y sees where all of them are so many bytes at most, which any CPU's
+# first-level cache holds, and at least so many filters read them.
+NEAR = 30 << 10
+MANY = 32
 
 
 def on_cpu(problem: Problem, device: Device) -> Plan:
@@ -66,7 +66,7 @@ def on_cpu(problem: Problem, device: Device) -> Plan:
         device, FIELDS, values, PHASES,
         lambda clocked: address_of(KERNEL, convolve, together, along, clocked),
         partial(pack, device, s, together), f"strips of {rows} rows, {together} filters together",
-        2 * s.n * s.groups * tiles * together * channels * s.r * s.s * s.p * -(-s.q // lanes) * lanes,
+        2 * s.n * s.groups * tiles * together * channels * s.r * s.s * s.p * pixels,
         Rooms(device, 0, scratch_bytes),
     )  # fmt: skip
 
