@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_algorithms import ODD, assert_right, run_guarded
 from test_digits import IN_MEMORY, NEEDS_AMX, WITH_AMX, usable
+from test_fused import Page
 from vector_targets import EVERYWHERE
 
 from convbench.algorithms import built_in
@@ -44,8 +45,8 @@ SHAPES = [
     "n1c7h9w19k17r3s2p1d2",  # rows of a window that do not follow one another
     "n3c40h7w9k70r1s1",
     "n1c20h3w700k18r1s1",
-    "n2c7h9w34k18r1s1u2",  # every other pixel, of the last row the last one too
-    "n1c9h11w63k20r1s1u2",
+    "n2c7h9w34k18r1s1u2",
+    "n1c9h11w63k20r1s1u2",  # every other pixel, of the last row the last one too
     "n2c6h7w9k18r1s1u3",
     "n1c5h6w20k18r1s1u2p1",
     "n2c10h5w40k18r1s1g2",
@@ -130,6 +131,22 @@ def test_the_same_wherever_y_lies() -> None:
     problem = Problem(parse_shape("n2c5h16w19k40r3s3p1"))
     answers = answers_wherever_y_lies(lambda device: int8x3_plan.plan(problem, device, IN_MEMORY), problem)
     assert all(np.array_equal(answers[0], other) for other in answers[1:])
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize(
+    "word",
+    ["n1c3h27w79k17r11s11u4", "n2c5h7w63k17r1s1u2", "n2c6h5w13k17r1s1", "n1c3h9w70k17r3s3p1", "n1c5h6w20k18r1s1u2p1"],
+)
+def test_nothing_is_touched_outside(word: str, at_end: bool) -> None:
+    """Of memory that belongs to somebody else: not read either."""
+    problem = Problem(parse_shape(word))
+    host_x, w = problem.operands(0)
+    x, y = Page(host_x, at_end), Page(np.zeros(problem.shape.y_shape, np.float32), at_end)
+    plan = int8x3_plan.plan(problem, Poisoned(2), IN_MEMORY)
+    u = Page(plan.prepare(w), at_end)
+    plan.run(x.array, u.array, y.array)
+    assert judge(y.array, truth(host_x, w, problem.shape)).error < 1e-6
 
 
 def test_phases_make_up_the_call() -> None:
