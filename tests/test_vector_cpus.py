@@ -110,4 +110,5 @@ def test_what_registers_hold() -> None:
     assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.keeps_own} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.foresees} == {"znver5"}
+    assert {name for name, t in TARGETS.items() if t.drops_requests} == {"znver4"}
     assert isinstance(host().lanes, int)

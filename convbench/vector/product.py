@@ -18,6 +18,7 @@ from convbench.vector.weights import BLOCK, LINE, Weights
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
 RESULT_LINES, INPUT_LINES = 4, 2  # of what comes later that are asked for with each 16 numbers of the depth
 NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
+FURTHER = 12288  # and so many more, where a B is asked for twice (Target.drops_requests)
 
 
 class Kept(NamedTuple):
@@ -73,7 +74,10 @@ def product(
             for line in range(0, rows * LINE // BLOCK, LINE) if asks.for_a else ():
                 (ahead_a + (k * step_a + line)).prefetch()
             for panel in range(panels):
-                (ahead_b + (k * step_b + next_b * panel)).prefetch(asks.once)
+                place = ahead_b + (k * step_b + next_b * panel)
+                if program.target.drops_requests:
+                    (place + FURTHER).prefetch()
+                place.prefetch(asks.once)
             line = b + k * weights.line
             vectors = [weights.load(code, line + next_b * panel, j) for panel, j in halves]
             for r in range(rows):

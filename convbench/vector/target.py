@@ -60,6 +60,15 @@ class Target:
         return self._is_zen
 
     @property
+    def drops_requests(self) -> bool:
+        """Whether what is asked for should be asked for twice: far ahead into the second-level cache, and nearby.
+
+        Zen 4 has few places for lines on their way into its first level, so that a stream asked for there comes with
+        half of what memory gives. On their way into the second there may be many; those that are too many get lost.
+        """
+        return self.cpu == "znver4"
+
+    @property
     def multiplies_tiles(self) -> bool:
         """Whether it multiplies tiles of bytes (tiles.py)."""
         return self._has("amx-tile") and self._has("amx-int8") and self.lanes == 16
