@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_algorithms import run_guarded
 from test_gemv import assert_product, assert_same_bits, layers
-from vector_targets import EVERYWHERE, run
+from vector_targets import EVERYWHERE, TARGETS, run
 
 from convbench.algorithms.gemm.cut import FEW_ROWS, Cut, cut_of
 from convbench.algorithms.gemm.pairs import ALGORITHMS
@@ -29,20 +30,34 @@ from convbench.vector.weights import FLOAT32, PAIRS, THREE
 (PAIRED,) = ALGORITHMS
 
 
-@given(shape=layers(), threads=st.integers(1, 3), core_cache=st.sampled_from([1, 20_000, 1 << 19]))
+@given(
+    shape=layers(), threads=st.integers(1, 3), core_cache=st.sampled_from([1, 20_000, 1 << 19]), streams=st.booleans()
+)
 @settings(max_examples=60)
-def test_random_layers(shape: ConvShape, threads: int, core_cache: int) -> None:
-    """Within the bound of gemm.gemv."""
+def test_random_layers(shape: ConvShape, threads: int, core_cache: int, streams: bool) -> None:
+    """Within the bound of gemm.gemv, and whether weights stream past few images or not."""
     device = Cpu(threads)
     device.core_cache_bytes = core_cache  # decides how many images a block holds
     problem = Problem(shape)
-    assert_product(problem, *run_guarded(PAIRED, problem, device))
+    with mock.patch.object(Target, "drops_requests", streams):
+        assert_product(problem, *run_guarded(PAIRED, problem, device))
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("word", ["n1c700h1w1k90r1s1", "n7c300h1w2k200r1s2", "n40c600h1w1k66r1s1g2"])
-def test_the_same_bits_whoever_does_the_work(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bits_whoever_does_the_work(word: str, streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads, caches and how far apart they are decide who sums and when, not in which order."""
+    monkeypatch.setattr(Target, "drops_requests", streams)
     assert_same_bits(PAIRED, word, monkeypatch)
+
+
+@pytest.mark.parametrize("core_cache", [1, 25_000, 1 << 20])
+def test_a_stream_that_meets_more_of_x_than_a_cache_holds(core_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "drops_requests", True)
+    device = Cpu(2)
+    device.core_cache_bytes = core_cache  # decides how many chunks a panel meets before the next one: 1, 2, all 7
+    problem = Problem(ConvShape(4, 3 * 2500, 1, 1, 3 * 50, 1, 1, groups=3))
+    assert_product(problem, *run_guarded(PAIRED, problem, device))
 
 
 def product(x: Any, w: Any) -> Any:
@@ -112,14 +127,24 @@ def test_a_layer_of_alexnet(batch: int) -> None:
 
 
 def test_how_x_is_cut() -> None:
+    other, streaming = TARGETS["znver5"], TARGETS["znver4"]
     for rows, threes in ((FEW_ROWS, 3), (FEW_ROWS + 1, 8)):
-        assert cut_of(PAIRS, rows) == Cut(PAIRS, threes * THREE, THREE)
-    assert cut_of(FLOAT32, 100) == Cut(FLOAT32, 256, 16)
-    for cut in (cut_of(PAIRS, 1), cut_of(PAIRS, 99), cut_of(FLOAT32, 1)):
-        assert cut.pitch // 64 % 2 == 1
-        assert cut.pitch - 4 * cut.depth >= 64
-    assert cut_of(PAIRS, 1).chunk_bytes == 3 * (1 + 48) * 64
+        assert cut_of(PAIRS, rows, other) == Cut(PAIRS, threes * THREE, THREE)
+    assert cut_of(FLOAT32, 100, streaming) == Cut(FLOAT32, 256, 16)
+    for each in (cut_of(PAIRS, 1, other), cut_of(PAIRS, 99, streaming), cut_of(FLOAT32, 1, streaming)):
+        assert each.row_bytes // 64 % 2 == 1
+        assert each.row_bytes - 4 * each.depth >= 64
+        assert each.pitch == each.row_bytes
+    assert cut_of(PAIRS, 1, other).chunk_bytes == 3 * (1 + 48) * 64
     assert together(host(), 1, PAIRS) == 1
+
+
+def test_how_x_is_cut_for_streams() -> None:
+    streaming = TARGETS["znver4"]
+    for rows in (1, 16, 26):
+        assert cut_of(PAIRS, rows, streaming) == Cut(PAIRS, 8 * THREE, THREE, streams=True)
+    assert not cut_of(PAIRS, 27, streaming).streams
+    assert cut_of(PAIRS, 16, streaming).pitch == 3 * 64
 
 
 def powers(program: Program, code: Code) -> None:

@@ -16,7 +16,7 @@ from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.gemm import paired
 from convbench.algorithms.gemm.cut import cut_of
 from convbench.algorithms.gemm.halves import in_halves
-from convbench.algorithms.gemm.stream import multiply, stream
+from convbench.algorithms.gemm.stream import IN_PAIRS, PLAIN, multiply, stream
 from convbench.vector.build import compiled, optimised
 from convbench.vector.distance import exchange
 from convbench.vector.peak import multiply_adds
@@ -38,10 +38,14 @@ def kernels() -> Iterator[Any]:
             (Tile(dft, toom), side, FIXED24 if side == 1 else FLOAT32, (4, 4, False), False, True, True),
         )
         yield PANEL, panel, (side, Asks(side == 1, side == 2, side == 2, side == 1), FLOAT32 if side == 1 else FIXED24)
-    yield KERNEL, stream, (cut_of(FLOAT32, 8), 0)
-    yield KERNEL, stream, (cut_of(FIXED24, 8), 1)
-    yield KERNEL, stream, (cut_of(PAIRS, 8), 0)
-    yield KERNEL, in_halves, (cut_of(FLOAT32, 8),)
+    for weights, rows, name in (
+        (FLOAT32, 0, "znver5"),
+        (FIXED24, 1, "znver5"),
+        (PAIRS, 0, "znver5"),
+        (PAIRS, 1, "znver4"),
+    ):
+        yield KERNEL, stream, (cut_of(weights, 8, TARGETS[name]), rows)
+    yield KERNEL, in_halves, (cut_of(FLOAT32, 8, host()),)
     yield KERNEL, multiply_adds, ()
     yield KERNEL, exchange, ()
 
@@ -81,7 +85,7 @@ def test_sums_stay_in_registers(name: str, weights: Weights) -> None:
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)
     for count, panels, near in ((1, 4, True), (most_rows(target, target.panels, weights), target.panels, False)):
-        (loop,) = loops(target, "pppipiipi", multiply, cut_of(weights, count), count, panels, 1, near)
+        (loop,) = loops(target, PLAIN, multiply, cut_of(weights, count, target), count, panels, 1, near)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
 
 
@@ -90,11 +94,12 @@ def test_sums_stay_in_registers(name: str, weights: Weights) -> None:
 def test_pairs_stay_in_registers(name: str) -> None:
     """Two sums and two multiply-adds for three numbers of the depth, and nothing on the stack."""
     target = TARGETS[name]
-    rows, panels = paired.most_rows(target, target.panels), target.panels
-    (loop,) = loops(target, "pppipiipi", paired.multiply, cut_of(PAIRS, rows), rows, panels)
-    assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
-    for operation in ("vfmadd", "vadd"):
-        assert len(re.findall(operation + r"\w*ps", loop)) == 2 * rows * panels * BLOCK // target.lanes
+    for panels in {1, target.panels}:
+        rows = most_rows(target, panels, PAIRS)
+        (loop,) = loops(target, IN_PAIRS, paired.multiply, cut_of(PAIRS, rows, target), rows, panels)
+        assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
+        for operation in ("vfmadd", "vadd"):
+            assert len(re.findall(operation + r"\w*ps", loop)) == 2 * rows * panels * BLOCK // target.lanes
 
 
 def test_what_registers_hold() -> None:
@@ -104,7 +109,7 @@ def test_what_registers_hold() -> None:
     }  # fmt: skip
     assert most_rows(TARGETS["skylake-avx512"], 2, FLOAT32) == 14
     assert Target("x", "+neon").sums == 28
-    assert {name: paired.most_rows(t, t.panels) for name, t in TARGETS.items()} == {
+    assert {name: most_rows(t, t.panels, PAIRS) for name, t in TARGETS.items()} == {
         "nehalem": 1, "haswell": 4, "znver3": 4, "skylake-avx512": 12, "znver4": 26, "znver5": 12,
     }  # fmt: skip
     assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Index, Number, Pointer
-from convbench.vector.target import Target
+from convbench.vector.target import SPARE, Target
 from convbench.vector.weights import BLOCK, LINE, Weights
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
@@ -94,8 +94,14 @@ def product(
 
 
 def most_rows(target: Target, panels: int, weights: Weights) -> int:
-    """Rows whose sums fit the registers: for one panel of float32 28 with AVX-512, 6 with AVX, 3 with SSE."""
-    return (target.sums - weights.spare) // (BLOCK // target.lanes * panels)
+    """Rows whose sums fit the registers: for one panel of float32 28 with AVX-512, 6 with AVX, 3 with SSE.
+
+    In pairs beside two lines of B, two numbers of A and their sums: 26 with AVX-512.
+    """
+    vectors = BLOCK // target.lanes * panels
+    if weights.in_pairs:
+        return max(1, (target.sums + SPARE - 4) // vectors - 2)
+    return (target.sums - weights.spare) // vectors
 
 
 def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept) -> Any:

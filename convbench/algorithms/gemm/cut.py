@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from convbench.vector.product import most_rows
+from convbench.vector.target import Target
 from convbench.vector.weights import LINE, THREE, Weights
 
 UNIT = 16  # the depth is filled up to a multiple of this, with zeros
@@ -19,12 +21,18 @@ class Cut(NamedTuple):
     depth: int  # of a chunk
     unit: int  # the depth is filled up to a multiple of this
     once: bool = False  # whether the weights pass the caches but once
+    streams: bool = False  # whether each panel is read from beginning to end, by all rows at a time
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of a chunk, an odd number of cache lines: a line at least is free behind its numbers."""
+        lines = 4 * self.depth // LINE + 1
+        return (lines + 1 - lines % 2) * LINE
 
     @property
     def pitch(self) -> int:
-        """Bytes from row to row of a chunk, an odd number of cache lines: a line at least is free behind each row."""
-        lines = 4 * self.depth // LINE + 1
-        return (lines + 1 - lines % 2) * LINE
+        """Bytes from row to row of a chunk; where weights stream, of the same three blocks of numbers (paired.py)."""
+        return 3 * LINE if self.streams else self.row_bytes
 
     @property
     def chunk_bytes(self) -> int:
@@ -32,8 +40,11 @@ class Cut(NamedTuple):
         return int(self.weights.before(self.depth)) - self.weights.head
 
 
-def cut_of(weights: Weights, rows: int) -> Cut:
+def cut_of(weights: Weights, rows: int, target: Target) -> Cut:
     """The cut for so many rows of X."""
     if not weights.in_pairs:
         return Cut(weights, DEPTH, UNIT)
-    return Cut(weights, (FEW_THREES if rows <= FEW_ROWS else MANY_THREES) * THREE, THREE)
+    streams = target.drops_requests and rows <= most_rows(target, 1, weights)
+    return Cut(
+        weights, (FEW_THREES if rows <= FEW_ROWS and not streams else MANY_THREES) * THREE, THREE, streams=streams
+    )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHARED_PANELS = 16  # at most, that use a chunk of X after one another, where X is too large for the first cache
 SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
+STREAM_PART = 0.6  # of the second-level cache, for what of X a stream of weights meets
 CACHE_PART = 0.5  # of the second-level cache, for a chunk of X and the sums of the panels that share it
 
 
@@ -85,18 +86,20 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     from convbench.vector.weights import BLOCK, LINE, Weights
 
     s, xp, weights = problem.shape, device.xp, Weights(bits, in_pairs)
-    depth, filters, cut = s.c // s.groups * s.r * s.s, s.k // s.groups, cut_of(weights, s.n)
+    depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
+    cut = cut_of(weights, s.n, host())
     panels, chunks = -(-filters // BLOCK), -(-depth // cut.depth)
     filled = -(-depth // cut.unit) * cut.unit
     panel_bytes = weights.before(filled)
     cut = cut._replace(once=passes_once(s, device, s.groups * panels * panel_bytes))
     together = stream.together(host(), s.n, weights)
-    beside = 1 if together > 1 else host().panels
+    all_rows = s.n if together > 1 or cut.streams else 0
+    beside = 1 if all_rows else host().panels
     shared = shared_panels(together if together > 1 else SHARED_PANELS, panels, s.groups, device.threads, beside)
-    most = s.n if together > 1 else max(1, int(CACHE_PART * device.core_cache_bytes) // (cut.pitch + shared * LINE))
+    most = all_rows or max(1, int(CACHE_PART * device.core_cache_bytes) // (cut.row_bytes + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
-    packed = device.empty((device.threads, s.groups * chunks * s.n * cut.pitch // 4), "float32")
+    packed = device.empty((device.threads, s.groups * chunks * s.n * cut.row_bytes // 4), "float32")
     sums = device.empty((device.threads, -(-shared // beside) * beside * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)
     values = {
@@ -106,11 +109,12 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
         "chunks": chunks, "panels": panels, "panel_bytes": panel_bytes,
         "shared_panels": shared, "shares": -(-panels // shared),
         "block_images": images, "blocks": -(-s.n // images),
+        "near_chunks": max(1, int(STREAM_PART * device.core_cache_bytes) // (s.n * cut.row_bytes)),
         "sums_bytes": sums.strides[0], "tickets": tickets(device.threads),
     }  # fmt: skip
     arguments = Arguments(xp, stream.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, stream.stream, cut, s.n if together > 1 else 0), device.threads)
+    call = runner(address_of(KERNEL, stream.stream, cut, all_rows), device.threads)
 
     def prepare(w: Any) -> Any:
         return packed_weights(device, w.reshape(s.groups, filters, depth), filled, weights)
@@ -119,7 +123,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
         for name, array in (("x", x), ("u", u), ("y", y)):
             arguments.point(name, array)
         counters[...] = 0
-        arguments.set("own", are_far_apart(device.threads))
+        arguments.set("own", cut.streams or are_far_apart(device.threads))
         call(arguments.address)
 
     note = f"weights of {bits} bits packed in panels of 16 filters" + "; products in pairs" * in_pairs

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convbench.algorithms.gemm.cut import Cut
-from convbench.algorithms.gemm.stream import panels_in_turn, parts_of
+from convbench.algorithms.gemm.stream import panels_in_turn, parts_of, rows_of
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.team import Fields, Team, shared_out
@@ -100,7 +100,7 @@ def finish(program: Program, code: Code, cut: Cut, f: Fields, packed: Pointer, i
         for chunk in code.range(f.chunks):
             depth = code.least(f.half_depth - chunk * cut.depth, cut.depth)
             number = (group * PRODUCTS + product) * f.chunks + chunk
-            a = packed + (number * f.half_images + first_image) * cut.pitch
+            a = rows_of(code, cut, packed + number * f.half_images * cut.row_bytes, f.half_images).since(first_image)
             scales = weights + product * f.product_bytes
             here = (a, scales + cut.weights.before(chunk * cut.depth), scales, sums + product * lines * LINE)
             panels_in_turn(program, code, cut, f, here, images, panels, depth)

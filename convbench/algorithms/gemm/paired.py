@@ -15,23 +15,53 @@ of a chunk of X, by powers of two that bring its largest number to between 2 and
 inverse before they join the others.
 
     X [chunk of D] [N] [chunk],   behind each row: - sum over its pairs of x[k] x[16 + k], and the inverse
+
+Weights that stream past meet a long chunk, of which is together what is read together: rows one after another would be
+many streams, in more pages than a core has ready.
+
+    X [chunk of D] [three] [N] [3] [16],   before them for each row a line with those two numbers
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from convbench.algorithms.gemm.cut import Cut
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Variable, Vector
 from convbench.vector.scaling import most, most_of_all, powers, size
-from convbench.vector.target import SPARE, Target
 from convbench.vector.weights import BLOCK, LINE, THREE
 
+# Bytes ahead that are asked for of a stream of weights: with multiples of 4096, the lines that are read, that are near
+# and that are far would have the same few places of the first cache.
+NEAR, FURTHER = 93 * LINE, 517 * LINE
 
-def most_rows(target: Target, panels: int) -> int:
-    """Rows whose sums fit the registers beside two lines of B, two numbers of A and their sums: 12 with AVX-512."""
-    return max(1, (target.sums + SPARE - 4) // (BLOCK // target.lanes * panels) - 2)
+
+class Rows(NamedTuple):
+    """Rows of a chunk of X."""
+
+    cut: Cut
+    numbers: Pointer
+    slab: Index  # bytes from three to three
+    ends: Pointer  # what comes behind a row, or before all
+
+    def since(self, first: Index) -> Rows:
+        """Those from one on."""
+        ends = self.ends + first * ends_pitch(self.cut)
+        return self._replace(numbers=self.numbers + first * self.cut.pitch, ends=ends)
+
+
+def ends_pitch(cut: Cut) -> int:
+    """Bytes from one row's ends to the next one's."""
+    return LINE if cut.streams else cut.pitch
+
+
+def rows_of(code: Code, cut: Cut, chunk: Pointer, images: Index) -> Rows:
+    """All rows of a chunk."""
+    if cut.streams:
+        return Rows(cut, chunk + images * LINE, images * (3 * LINE), chunk)
+    return Rows(cut, chunk, code.index(3 * LINE), chunk + 4 * cut.depth)
 
 
 def add_pairs(
@@ -61,11 +91,11 @@ def add_pairs(
 def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> None:
     """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of THREE.
 
-    Arguments: A, its rows the cut's pitch apart, B and its scales, bytes from panel to panel, C, bytes from panel to
-    panel, depth, and what to ask for: an address and bytes for each k.
+    Arguments: A (Rows but for the cut), B and its scales, bytes from panel to panel, C, bytes from panel to panel,
+    depth. Of a stream what follows is asked for; else so many bytes for each k from an address on, the last arguments.
     """
-    a, b, scales, beside_b, c, beside_c, depth, ahead, step = code.arguments
-    form, behind = cut.weights, 4 * cut.depth
+    a, slab, ends, b, scales, beside_b, c, beside_c, depth, ahead, step = code.arguments
+    form = cut.weights
     vectors = [(panel, j) for panel in range(panels) for j in range(BLOCK // code.lanes)]
     sums = [[code.variable(0.0) for _ in vectors] for _ in range(rows)]
     pairs_of_b = [code.variable(0.0) for _ in vectors]
@@ -76,36 +106,41 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
             total.add((b + (three * three_bytes + beside_b * panel + j * code.bytes)).load())
 
     def of_a(three: Index, i: Index, part: int, r: int) -> Vector:
-        return (a + three * (3 * LINE) + i * 4 + (part * LINE + r * cut.pitch)).broadcast()
+        return (a + three * slab + i * 4 + (part * LINE + r * cut.pitch)).broadcast()
 
     def of_b(three: Index, i: Index, part: int) -> list[Vector]:
-        for panel in range(panels):
-            (ahead + (beside_b * panel + (three * THREE + i * 3 + part) * step)).prefetch(cut.once)
         line = b + (three * three_bytes + LINE + i * (3 * form.line) + part * form.line)
+        for panel in range(panels):
+            if cut.streams:
+                for distance in (FURTHER, NEAR):
+                    (line + (beside_b * panel + distance)).prefetch()
+            else:
+                (ahead + (beside_b * panel + (three * THREE + i * 3 + part) * step)).prefetch(cut.once)
         return [form.load(code, line + beside_b * panel, j) for panel, j in vectors]
 
     add_pairs(code, depth // THREE, sums, of_a, of_b, pairs)
     for r in range(rows):
-        pairs_of_a, inverse = ((a + (behind + r * cut.pitch + 4 * i)).broadcast() for i in range(2))
+        pairs_of_a, inverse = ((ends + (r * ends_pitch(cut) + 4 * i)).broadcast() for i in range(2))
         for products, other, (panel, j) in zip(sums[r], pairs_of_b, vectors, strict=True):
             place = c + (beside_c * panel + (r * LINE + j * code.bytes))
             factor = form.scaled(code, inverse, scales + beside_b * panel, j)
             place.store((products.get() + (other.get() + pairs_of_a)) * factor + place.load())
 
 
-def pack(code: Code, cut: Cut, source: Pointer, into: Pointer, length: Index) -> None:
+def pack(code: Code, source: Pointer, into: Rows, length: Index) -> None:
     """One row's numbers, so many of them, filled up to a multiple of THREE with zeros."""
     largest, pairs = code.variable(0.0), code.variable(0.0)
     for k in code.range(0, length, code.lanes):
         largest.set(most(size((source + k * 4).load(code.within(k, length))), largest.get()))
     power, inverse = powers(most_of_all(largest.get()))
-    for k in code.range(0, length, THREE):
+    for three in code.range((length + (THREE - 1)) // THREE):
         for lane in range(0, BLOCK, code.lanes):
             parts = []
             for part in range(3):
-                at = k + (part * BLOCK + lane)
-                parts.append((source + at * 4).load(code.within(at, length)) * power)
-                (into + at * 4).store(parts[-1])
+                at = part * BLOCK + lane
+                k = three * THREE + at
+                parts.append((source + k * 4).load(code.within(k, length)) * power)
+                (into.numbers + three * into.slab + at * 4).store(parts[-1])
             pairs.add(parts[0] * parts[1])
-    (into + 4 * cut.depth).store(-pairs.get().sum(), code.within(0, 1))
-    (into + (4 * cut.depth + 4)).store(inverse, code.within(0, 1))
+    into.ends.store(-pairs.get().sum(), code.within(0, 1))
+    (into.ends + 4).store(inverse, code.within(0, 1))

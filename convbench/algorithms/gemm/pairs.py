@@ -1,7 +1,7 @@
 """gemm.pairs: fully connected layers for many images, by Winograd's inner product of 1968 (CPU, float32).
 
-Its sums keep adders busy that a plain product leaves idle: it wins where a core has them beside its multiply-add units
-and images are many enough not to wait for the weights (gemm.gemv). The kernel is stream.py, its products are paired.py.
+Its sums keep adders busy that a plain product leaves idle: it wins where a core has them beside its multiply-add units,
+unless images are so few that weights alone decide (gemm.gemv). The kernel is stream.py, its products are paired.py.
 """
 
 from __future__ import annotations

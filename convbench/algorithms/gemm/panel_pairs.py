@@ -12,13 +12,14 @@ from math import gcd
 from typing import Any
 
 from convbench.algorithms.compiled import pack
-from convbench.algorithms.gemm.paired import add_pairs, most_rows
+from convbench.algorithms.gemm.paired import add_pairs
 from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
+from convbench.vector.product import most_rows
 from convbench.vector.scaling import most, powers, size
-from convbench.vector.weights import BLOCK, LINE, THREE, as_large_as_one
+from convbench.vector.weights import BLOCK, LINE, PAIRS, THREE, as_large_as_one
 
 CHUNK_THREES = 3  # of the depth that are summed before their sum joins the others
 
@@ -136,7 +137,7 @@ def columns(program: Program, code: Code, blocks: int) -> None:
     taps; what the pixels' pairs come to, and the inverses.
     """
     a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses = code.arguments
-    for _, first, number in code.equal_parts(pixels, most_rows(program.target, blocks)):
+    for _, first, number in code.equal_parts(pixels, most_rows(program.target, blocks, PAIRS)):
         code.call(
             program.function("pippppiipp", tile, number, blocks),
             a + first * 4, pitch, b, pairs_of_b, scales, into + first * LINE, block_bytes, depth,

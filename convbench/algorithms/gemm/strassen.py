@@ -49,16 +49,16 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     from convbench.vector.weights import BLOCK, LINE, Weights
 
     s, xp, weights = problem.shape, device.xp, Weights(bits)
-    cut = cut_of(weights, half(s.n))
+    cut = cut_of(weights, half(s.n), host())
     depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
     half_images, half_depth, half_filters = half(s.n), half(depth, cut.unit), half(filters, BLOCK)
     panels, chunks = half_filters // BLOCK, -(-half_depth // cut.depth)
     side = host().panels
     shared = gemv.shared_panels(gemv.SHARED_PANELS, panels, s.groups, device.threads, side)
-    image_bytes = cut.pitch + halves.PRODUCTS * shared * LINE
+    image_bytes = cut.row_bytes + halves.PRODUCTS * shared * LINE
     blocks = -(-half_images // max(1, int(gemv.CACHE_PART * device.core_cache_bytes) // image_bytes))
     images = -(-half_images // blocks)
-    chunks_bytes = s.groups * halves.PRODUCTS * chunks * half_images * cut.pitch
+    chunks_bytes = s.groups * halves.PRODUCTS * chunks * half_images * cut.row_bytes
     packed = device.empty((device.threads, chunks_bytes // 4), "float32")
     sums = device.empty((device.threads, halves.PRODUCTS * -(-shared // side) * side * images * BLOCK), "float32")
     counters = xp.zeros(2 * tickets(device.threads) // 8, xp.int64)

@@ -6,12 +6,15 @@ A fully connected layer's filters are read from memory, and there are few images
 leave registers free, some panels are multiplied together: a core reads several streams faster than one. Else, while
 one chunk of a panel (or two side by side, Target.panels) is multiplied, the next one is asked for, evenly spread over
 the time that takes, and several panels share a chunk of X. Sums are kept in registers for a chunk and then join C.
+
+In pairs, on CPUs that lose requests (Target.drops_requests), a panel that all rows meet at a time is read from
+beginning to end: then what follows can be asked for far ahead and once more nearby.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from convbench.algorithms.gemm import paired
 from convbench.algorithms.gemm.cut import Cut
@@ -24,6 +27,7 @@ from convbench.vector.weights import BLOCK, LINE, Weights
 
 STREAMS = 4  # panels multiplied together at most
 NEAR = 512  # bytes ahead that are asked for in each of several streams
+PLAIN, IN_PAIRS = "pppipiipi", "pipppipiipi"  # arguments of `multiply` and of paired.multiply
 CHAINS = 8  # sums that must be under way at once to keep two multiply-add units busy through a latency of four
 
 FIELDS = (
@@ -33,6 +37,7 @@ FIELDS = (
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes",
     "shared_panels", "shares",  # panels that share a chunk of X; parts the panels come in
     "block_images", "blocks",  # images of a block; blocks
+    "near_chunks",  # of X, that a stream of weights meets: they stay in a core's own cache
     "sums_bytes", "tickets",
 )  # fmt: skip
 
@@ -120,10 +125,11 @@ def pack(code: Code, cut: Cut, f: Fields, packed: Pointer, item: Index) -> None:
     whole = length - length % cut.unit
     for n in code.range(f.images):
         source = f.pointer("x") + n * f.image_bytes + (group * f.depth + chunk * cut.depth) * 4
-        into = packed + (item * f.images + n) * cut.pitch
         if cut.weights.in_pairs:
-            paired.pack(code, cut, source, into, length)
+            rows = paired.rows_of(code, cut, packed + item * f.images * cut.row_bytes, f.images)
+            paired.pack(code, source, rows.since(n), length)
             continue
+        into = packed + (item * f.images + n) * cut.pitch
         for k in code.range(0, whole, code.lanes):
             (into + k * 4).store((source + k * 4).load())
         with code.when(whole < length):
@@ -146,32 +152,49 @@ def finish(
     for line in code.range((panels + (side - 1)) // side * side * images):
         for j in range(BLOCK // code.lanes):
             (sums + (line * LINE + j * code.bytes)).store(code.vector(0.0))
-    for chunk in code.range(f.chunks):
-        length = code.least(f.depth - chunk * cut.depth, cut.depth)
-        depth = (length + (cut.unit - 1)) // cut.unit * cut.unit
-        a = packed + ((group * f.chunks + chunk) * f.images + first_image) * cut.pitch
-        b = weights + cut.weights.before(chunk * cut.depth)
-        if rows:
-            panels_together(program, code, cut, f, rows, (a, b, weights, sums), panels, depth)
-        else:
-            panels_in_turn(program, code, cut, f, (a, b, weights, sums), images, panels, depth)
+    packed = packed + group * f.chunks * f.images * cut.row_bytes
+    if cut.streams:
+        panels_streaming(program, code, cut, f, rows, (packed, weights, sums), panels)
+    else:
+        for chunk in code.range(f.chunks):
+            a = rows_of(code, cut, packed + chunk * f.images * cut.row_bytes, f.images).since(first_image)
+            here = (a, weights + cut.weights.before(chunk * cut.depth), weights, sums)
+            depth = depth_of(code, cut, f, chunk)
+            if rows:
+                panels_together(program, code, cut, f, rows, here, panels, depth)
+            else:
+                panels_in_turn(program, code, cut, f, here, images, panels, depth)
     for panel in code.range(panels):
         store(code, f, sums + panel * images * LINE, images, first_image, group, first_panel + panel)
 
 
-Matrices = tuple[Pointer, Pointer, Pointer, Pointer]  # A, B, its scales, C
+class Rows(NamedTuple):
+    """Rows of a chunk of X, not in pairs."""
+
+    numbers: Pointer
+    pitch: int  # bytes from row to row
+
+    def since(self, first: Index) -> Rows:
+        """Those from one on."""
+        return Rows(self.numbers + first * self.pitch, self.pitch)
+
+
+def rows_of(code: Code, cut: Cut, chunk: Pointer, images: Index) -> Rows | paired.Rows:
+    """All rows of a chunk."""
+    return paired.rows_of(code, cut, chunk, images) if cut.weights.in_pairs else Rows(chunk, cut.pitch)
+
+
+def depth_of(code: Code, cut: Cut, f: Fields, chunk: Index) -> Index:
+    """Of a chunk, filled up."""
+    return (code.least(f.depth - chunk * cut.depth, cut.depth) + (cut.unit - 1)) // cut.unit * cut.unit
+
+
+Matrices = tuple[Rows | paired.Rows, Pointer, Pointer, Pointer]  # A, B, its scales, C
 
 
 def micro_kernel(program: Program, cut: Cut, rows: int, panels: int, ways: int, near: bool) -> Any:
-    """The function that `multiply` writes, or paired.multiply."""
-    if cut.weights.in_pairs:
-        return program.function("pppipiipi", paired.multiply, cut, rows, panels)
-    return program.function("pppipiipi", multiply, cut, rows, panels, ways, near)
-
-
-def most_rows_of(target: Target, panels: int, cut: Cut) -> int:
-    """Rows whose sums fit the registers."""
-    return paired.most_rows(target, panels) if cut.weights.in_pairs else most_rows(target, panels, cut.weights)
+    """The function that `multiply` writes."""
+    return program.function(PLAIN, multiply, cut, rows, panels, ways, near)
 
 
 def panels_together(
@@ -185,9 +208,29 @@ def panels_together(
             for number in cases:
                 here = b + panel * f.panel_bytes
                 code.call(
-                    micro_kernel(program, cut, rows, number, ways, True), a, here, scales + panel * f.panel_bytes,
-                    f.panel_bytes, c + panel * (rows * LINE), rows * LINE, depth, here, 0,
+                    micro_kernel(program, cut, rows, number, ways, True), a.numbers, here,
+                    scales + panel * f.panel_bytes, f.panel_bytes, c + panel * (rows * LINE), rows * LINE,
+                    depth, here, 0,
                 )  # fmt: skip
+
+
+def panels_streaming(
+    program: Program, code: Code, cut: Cut, f: Fields, rows: int, places: tuple[Pointer, Pointer, Pointer],
+    panels: Index,
+) -> None:  # fmt: skip
+    """All images, in pairs: each panel from beginning to end, or as far as X stays in the core's own cache.
+
+    places: X's first chunk, the first panel, C.
+    """
+    packed, weights, sums = places
+    kernel = program.function(IN_PAIRS, paired.multiply, cut, rows, 1)
+    for first in code.range(0, f.chunks, f.near_chunks):
+        for panel in code.range(panels):
+            scales, c = weights + panel * f.panel_bytes, sums + panel * (rows * LINE)
+            for chunk in code.range(first, code.least(first + f.near_chunks, f.chunks)):
+                a = paired.rows_of(code, cut, packed + chunk * f.images * cut.row_bytes, f.images)
+                b = scales + cut.weights.before(chunk * cut.depth)
+                code.call(kernel, *a[1:], b, scales, 0, c, 0, depth_of(code, cut, f, chunk), b, 0)
 
 
 def panels_in_turn(
@@ -213,14 +256,16 @@ def parts_of_rows(
     """Panels side by side, the rows in parts that differ by one at most."""
     a, b, scales, c = matrices
     side = program.target.panels
-    most, each = most_rows_of(program.target, side, cut), cut.weights.each
+    most, each = most_rows(program.target, side, cut.weights), cut.weights.each
     parts = (rows + (most - 1)) // most
     step = (parts + (each - 1)) // parts  # bytes to ask for in the time of each k: all parts ask for all there is
     for part, first, number in code.equal_parts(rows, most):
-        code.call(
-            micro_kernel(program, cut, number, side, 1, False), a + first * cut.pitch, b, scales, beside,
-            c + first * LINE, rows * LINE, depth, ahead + part * step * depth, step,
-        )  # fmt: skip
+        here = a.since(first)
+        rest = (b, scales, beside, c + first * LINE, rows * LINE, depth, ahead + part * step * depth, step)
+        if isinstance(here, paired.Rows):
+            code.call(program.function(IN_PAIRS, paired.multiply, cut, number, side), *here[1:], *rest)
+        else:
+            code.call(micro_kernel(program, cut, number, side, 1, False), here.numbers, *rest)
 
 
 def store(code: Code, f: Fields, sums: Pointer, images: Index, first_image: Index, group: Index, panel: Index) -> None:
