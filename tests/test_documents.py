@@ -79,6 +79,9 @@ def test_committed_results_are_clean(path: Path) -> None:
     for row in rows:
         if row.family == "library":  # what a vendor's cannot do, or does wrong, is a result too
             assert row.status in ("ok", "skipped", "unsupported", "wrong"), (row.algo, row.layer, row.note)
+        elif row.status == "unsupported" and known[row.algo].needs.get(row.device) == "AMX":
+            said = why_not(known[row.algo], Problem(parse_shape(row.shape), row.precision), row.device)
+            assert row.note in (said, "this CPU has no AMX for bytes"), (row.algo, row.layer)
         elif row.status == "unsupported":  # as the algorithm itself says: gemm.gemv on convolutions
             assert row.note == why_not(known[row.algo], Problem(parse_shape(row.shape), row.precision), row.device)
         else:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from vector_targets import IS_X86, TARGETS
 
+from convbench.algorithms.compiled import blocks_together
 from convbench.algorithms.fused.dft import Dft
 from convbench.algorithms.fused.engine import convolve
 from convbench.algorithms.fused.stages import Tile
@@ -116,4 +117,6 @@ def test_what_registers_hold() -> None:
     assert {name for name, t in TARGETS.items() if t.keeps_own} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.foresees} == {"znver5"}
     assert {name for name, t in TARGETS.items() if t.drops_requests} == {"znver4"}
+    assert {name for name, t in TARGETS.items() if blocks_together(t, 17) == 2} == {"skylake-avx512", "znver5"}
+    assert {blocks_together(t, 16) for t in TARGETS.values()} == {1}
     assert isinstance(host().lanes, int)

@@ -19,8 +19,11 @@ ITEMS_EACH = 4  # that a thread gets at least, where there are so many, so that 
 
 
 def blocks_together(target: Target, filters: int) -> int:
-    """Blocks of 16 filters whose sums share a pixel's load: two where one is a single vector, if there are so many."""
-    return 2 if target.lanes == BLOCK and filters > BLOCK else 1
+    """Blocks of 16 filters whose sums share a pixel's load: two where two whole vectors are multiplied at a time.
+
+    Elsewhere a load for each vector keeps up, and one block of more pixels takes as long or less.
+    """
+    return target.panels if filters > BLOCK else 1
 
 
 def pack(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any) -> Any:
