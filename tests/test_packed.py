@@ -75,7 +75,7 @@ def test_on_every_kind_of_register(name: str, target: str, word: str) -> None:
 @pytest.mark.parametrize("word", SHAPES)
 def test_two_blocks_of_filters_together(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with AVX-512."""
-    monkeypatch.setattr(MODULES[name], "blocks_together", lambda target, filters: 2)
+    monkeypatch.setattr(MODULES[name], "blocks_together", lambda *rest: 2)
     algorithm, problem = variant(MAKERS[name]), Problem(parse_shape(word))
     assert_right(algorithm, problem, *run_guarded(algorithm, problem, Poisoned(2)))
 

@@ -18,12 +18,12 @@ from convbench.vector.weights import BLOCK
 ITEMS_EACH = 4  # that a thread gets at least, where there are so many, so that all end at about the same time
 
 
-def blocks_together(target: Target, filters: int) -> int:
-    """Blocks of 16 filters whose sums share a pixel's load: two where two whole vectors are multiplied at a time.
+def blocks_together(target: Target, filters: int, in_pairs: bool = False) -> int:
+    """Blocks of 16 filters whose sums share a pixel's load: two where one is a single vector, if there are so many.
 
-    Elsewhere a load for each vector keeps up, and one block of more pixels takes as long or less.
+    In pairs only where two whole vectors are multiplied at a time: elsewhere one block of more pixels takes less time.
     """
-    return target.panels if filters > BLOCK else 1
+    return 2 if target.lanes == BLOCK and filters > BLOCK and (target.panels > 1 or not in_pairs) else 1
 
 
 def pack(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any) -> Any:

@@ -10,17 +10,16 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.compiled import ITEMS_EACH, blocks_together, pack, plan_of
 from convbench.algorithms.fused.lines import past_caches
 from convbench.algorithms.gemm.kernel import FIELDS, PHASES, convolve
-from convbench.algorithms.gemm.panel_pairs import chunk_of, packed_filters, pair_lines
+from convbench.algorithms.gemm.panel_pairs import chunk_of, most_pixels_in_pairs, packed_filters, pair_lines
 from convbench.devices.base import Device
 from convbench.problem import Problem
 from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
-from convbench.vector.product import most_rows
 from convbench.vector.room import Rooms
 from convbench.vector.taps import most_pixels
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
-from convbench.vector.weights import BLOCK, LINE, PAIRS, THREE
+from convbench.vector.weights import BLOCK, LINE, THREE
 
 CHUNK_TAPS = 128  # rows of A, and numbers that are summed before their sum joins the others
 CACHE_PART = 0.5  # of the second-level cache, for A and M
@@ -61,12 +60,12 @@ def cut_up(s: ConvShape, target: Target, core_cache: int, threads: int, in_pairs
     """The stated rule, by CHUNK_TAPS, or for pairs chunk_of, by CACHE_PART, MOST_FILTERS and ITEMS_EACH."""
     s = as_seen(s)
     filters, channels, taps = s.k // s.groups, s.c // s.groups, s.r * s.s
-    blocks = blocks_together(target, filters)
+    blocks = blocks_together(target, filters, in_pairs)
     panels = -(-filters // (blocks * BLOCK))
     share = even_parts(panels, MOST_FILTERS // (blocks * BLOCK))
     chunk = chunk_of(channels, taps) if in_pairs else even_parts(channels, CHUNK_TAPS // taps)
     most = max(1, int(CACHE_PART * core_cache) // (4 * (share * blocks * BLOCK + chunk * taps)))
-    step = most_rows(target, blocks, PAIRS) if in_pairs else most_pixels(target, blocks)
+    step = most_pixels_in_pairs(target, blocks) if in_pairs else most_pixels(target, blocks)
     wanted = -(-ITEMS_EACH * threads // (s.n * s.groups * -(-panels // share)))
     most = min(most, -(-s.p * s.q // wanted))
     if s.q <= most:

@@ -19,9 +19,16 @@ from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
 from convbench.vector.product import most_rows
 from convbench.vector.scaling import most, powers, size
+from convbench.vector.target import Target
 from convbench.vector.weights import BLOCK, LINE, PAIRS, THREE, as_large_as_one
 
 CHUNK_THREES = 3  # of the depth that are summed before their sum joins the others
+MOST_PIXELS = 16  # whose sums are made together: more take as long each, and longer to compile
+
+
+def most_pixels_in_pairs(target: Target, blocks: int) -> int:
+    """Pixels whose sums are made together, for so many blocks of 16 filters."""
+    return min(MOST_PIXELS, most_rows(target, blocks, PAIRS))
 
 
 def chunk_of(channels: int, taps: int) -> int:
@@ -137,7 +144,7 @@ def columns(program: Program, code: Code, blocks: int) -> None:
     taps; what the pixels' pairs come to, and the inverses.
     """
     a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses = code.arguments
-    for _, first, number in code.equal_parts(pixels, most_rows(program.target, blocks, PAIRS)):
+    for _, first, number in code.equal_parts(pixels, most_pixels_in_pairs(program.target, blocks)):
         code.call(
             program.function("pippppiipp", tile, number, blocks),
             a + first * 4, pitch, b, pairs_of_b, scales, into + first * LINE, block_bytes, depth,
