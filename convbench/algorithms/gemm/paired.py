@@ -16,8 +16,8 @@ inverse before they join the others.
 
     X [chunk of D] [N] [chunk],   behind each row: - sum over its pairs of x[k] x[16 + k], and the inverse
 
-Weights that stream past meet a long chunk, of which is together what is read together: rows one after another would be
-many streams, in more pages than a core has ready.
+Where weights stream past, what is read together lies together, as all chunks are read for each panel: rows one after
+another would be many streams, in more pages than a core has ready.
 
     X [chunk of D] [three] [N] [3] [16],   before them for each row a line with those two numbers
 """
