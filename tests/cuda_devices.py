@@ -13,7 +13,7 @@ import numpy as np
 
 from convbench.algorithms.gemm.channels_last import rounded_to_tf32
 from convbench.devices import cufft
-from convbench.devices.base import Knob
+from convbench.devices.base import Grid, Knob
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
 
@@ -109,6 +109,11 @@ class ArrayDevice:
 
     def get(self, array: Any) -> Any:
         return np.array(array)
+
+    def launch(
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
+    ) -> None:
+        kernel(grid, block, arguments, shared_mem=shared_mem)
 
     def parallel(self, work: Callable[[int, int], None], items: int) -> None:
         for i in range(items):

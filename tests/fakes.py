@@ -109,6 +109,9 @@ class FakeDevice:
 
     load_own = load
 
+    def launch(self, *_: Any, **__: Any) -> None:
+        raise NoDevice("a scripted clock launches nothing")
+
     def warnings(self) -> Iterable[str]:
         return ()
 

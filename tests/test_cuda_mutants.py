@@ -28,6 +28,7 @@ ORDERS = {
     "wait for products": r"wait_for_products<[^;>]*>\(total\)",
     "publication": r"publish_to_products\(\)",
     "begin of products": r"begin_products\(total\)",
+    "wait for the kernel before": r"wait_for_previous\(\)",
 }
 LEAST_MUTANTS, LEAST_FILES = 20, 4
 PATIENCE_SECONDS = 5.0  # with a mutant that may never end

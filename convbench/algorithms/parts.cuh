@@ -11,7 +11,8 @@ using Sum = Either<sizeof(T) == 8, double, float>::Type;
 using Output = Either<(SPLIT > 1), Sum, T>::Type;  // what a block writes: parts [SPLIT][N, K, P, Q], or y itself
 
 // y = the sum of parts [SPLIT][N, K, P, Q]; one thread an output.
-extern "C" __global__ void __launch_bounds__(256) add_parts(const Sum* __restrict__ parts, T* __restrict__ y) {
+extern "C" __global__ void __launch_bounds__(256) add_parts(const Sum* parts, T* __restrict__ y) {
+  wait_for_previous();
   const long long output = (long long)blockIdx.x * 256 + threadIdx.x;
   if (output >= OUTPUTS) return;
   Sum total = 0;

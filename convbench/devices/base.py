@@ -12,6 +12,7 @@ from convbench.problem import Problem
 Call = Callable[[], Any]
 Matrix = tuple[tuple[float, ...], ...]
 Knob = int | Matrix  # what a kernel is compiled with beside the shape
+Grid = tuple[int, ...]  # up to three sizes, of a launch or of a block
 
 
 class NoDevice(Exception):
@@ -127,6 +128,16 @@ class Device(Protocol):
 
     def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         """The same with instructions that only this GPU's generation has: compiled for sm_90a on sm_90."""
+        ...
+
+    def launch(
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
+    ) -> None:
+        """Queues a kernel of a module (raises NoDevice on a CPU).
+
+        follows: it may begin before what the same call queued last has ended. It waits itself, by wait_for_previous of
+        ptx.cuh, and is the sooner there.
+        """
         ...
 
     def warnings(self) -> Iterable[str]:

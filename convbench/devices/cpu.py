@@ -225,6 +225,10 @@ class Cpu:
 
     load_own = load
 
+    def launch(self, *_: Any, **__: Any) -> None:
+        """A CPU runs no CUDA."""
+        raise NoDevice("kernels of CUDA are launched on a GPU and this device is the CPU; use --device cuda")
+
     def warnings(self) -> Iterator[str]:
         """Frequency governor, threads that share cores, other processes."""
         governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

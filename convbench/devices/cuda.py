@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from convbench.devices.base import Call, Knob, NoDevice, Sample, Transform
+from convbench.devices.base import Call, Grid, Knob, NoDevice, Sample, Transform
 from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
 from convbench.devices.cufft import irfft2, rfft2
 from convbench.devices.cupy_parts import CupyLaunches, compiled, counting_hook
+from convbench.devices.following import FOLLOWING, driver_launch, launch_following
 from convbench.devices.launches import ENQUEUE_GUESS_S, LiveBytes, timed, timed_hot
 from convbench.devices.nvml import open_nvml
 from convbench.problem import PRECISIONS, Problem
@@ -208,6 +209,20 @@ class Cuda:
         """The same for sm_90a, say, which CuPy does not compile for."""
         path = compiled(cuda_source(source, problem, **knobs), f"sm_{self.capability}a", OPTIONS)
         return self.xp.RawModule(path=str(path))
+
+    @cached_property
+    def _driver_launch(self) -> Callable[..., int]:
+        return driver_launch()
+
+    def launch(
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
+    ) -> None:
+        """By CuPy, or, where it follows and this GPU can do that, by the driver."""
+        if follows and self.capability >= FOLLOWING:
+            stream = self.xp.cuda.get_current_stream().ptr
+            launch_following(self._driver_launch, kernel, grid, block, arguments, shared_mem, stream)
+        else:
+            kernel(grid, block, arguments, shared_mem=shared_mem)
 
     def joules(self, call: Call) -> float | None:
         """The growth of NVML's counter over JOULE_SECONDS of calls, where there is one."""

@@ -65,6 +65,24 @@ __device__ __forceinline__ void copy_async_wait() {
 #endif
 }
 
+// The kernel that is launched next by Device.launch(.., follows=True) may begin when every block has said so or ended: its
+// blocks then wait beside this kernel's last ones, not for the GPU to be empty. Before sm_90 they wait for that.
+__device__ __forceinline__ void let_next_begin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
+// In a kernel launched so: waits until the one before has ended. Before it, nothing may be written, and nothing read that
+// the one before writes; a parameter that points to such is no __restrict__ one, or its loads may be moved in front.
+__device__ __forceinline__ void wait_for_previous() {
+#ifndef __CUDA_ARCH__
+  cuda_host::wait_for_previous();
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
 // 16 bytes that are read once: through no first-level cache.
 __device__ __forceinline__ float4 load_once(const float4* p) {
 #ifdef __CUDA_ARCH__

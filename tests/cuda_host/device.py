@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from cuda_devices import ArrayDevice
 
-from convbench.devices.base import Knob
+from convbench.devices.base import Grid, Knob
 from convbench.devices.cuda_source import cuda_source
 from convbench.problem import Problem
 from cuda_host.launch import CPU_SECONDS, HostKernel
@@ -39,6 +39,7 @@ class HostDevice(ArrayDevice):
         self.edit = edit or (lambda source: source)  # of every source before it is compiled
         self.cpu_seconds = cpu_seconds  # that a launch may take
         self.launches = 0
+        self.written: list[Any] = []  # by what was queued last
 
     def empty(self, shape: tuple[int, ...], precision: str) -> Any:
         """All bits set: NaN, or -1."""
@@ -54,6 +55,15 @@ class HostDevice(ArrayDevice):
 
     def load_own(self, source: Path, problem: Problem, **knobs: Knob) -> Any:
         return self.load(source, problem, **knobs)
+
+    def matmul(self, a: Any, b: Any, out: Any, tf32: bool = False) -> Any:
+        self.written = [out]
+        return super().matmul(a, b, out, tf32)
+
+    def launch(
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
+    ) -> None:
+        kernel(grid, block, arguments, shared_mem, follows=self.written if follows else None)
 
 
 class LoadedModule:
@@ -71,10 +81,19 @@ class DeviceKernel(HostKernel):
         super().__init__(module, name)
         self.device = device
 
-    def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int = 0, **ignored: Any) -> None:
+    def __call__(
+        self, grid: Any, block: Any, arguments: Any, shared_mem: int = 0, *, follows: Any = None, **ignored: Any
+    ) -> None:
         global launches
         launches += 1
         device = self.device
         device.launches += 1
-        seconds = device.cpu_seconds
-        super().__call__(grid, block, arguments, shared_mem, seed=device.seed, guard=device.guard, cpu_seconds=seconds)
+        super().__call__(
+            grid, block, arguments, shared_mem, seed=device.seed, guard=device.guard, cpu_seconds=device.cpu_seconds,
+            follows=follows,
+        )  # fmt: skip
+        device.written = [
+            argument
+            for parameter, argument in zip(self.parameters, arguments, strict=True)
+            if parameter.pointer and not parameter.constant
+        ]

@@ -89,6 +89,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
   const char* what = number == SIGVTALRM ? "watchdog: the kernel does not end"
                      : number == SIGFPE  ? "integer division by zero"
                      : number == SIGILL  ? "trap"
+                     : machine.hides     ? "invalid memory access, or one before wait_for_previous,"
                                          : "invalid memory access";
   const char* address = (const char*)machine.fault[0];
   const bool dynamic = address >= machine.arena.shared_end && address < machine.arena.shared_end + FAR;
@@ -161,6 +162,7 @@ int launch(Launch& launch) {
       blockIdx = {machine.block % gridDim.x, machine.block / gridDim.x % gridDim.y, machine.block / (gridDim.x * gridDim.y)};
       run_block(static_page_end);
     }
+    hide_regions(false);
     race_finish();
   }
   memcpy(launch.fault, machine.fault, sizeof launch.fault);

@@ -36,7 +36,10 @@ class LaunchError(Exception):
 
 
 class _Region(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("begin", "end", "mapped_begin", "mapped_end")]
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("begin", "end", "mapped_begin", "mapped_end")),
+        *((name, ctypes.c_bool) for name in ("read_only", "hidden")),
+    ]
 
 
 class _Launch(ctypes.Structure):
@@ -98,10 +101,9 @@ class Guarded:
         if read_only:
             _libc.mprotect(self.mapped, self.mapped_bytes, _READ)
 
-    @property
-    def region(self) -> _Region:
+    def region(self, hidden: bool) -> _Region:
         end = self.address + self.array.nbytes
-        return _Region(self.address, end, self.mapped, self.mapped + self.mapped_bytes)
+        return _Region(self.address, end, self.mapped, self.mapped + self.mapped_bytes, self.read_only, hidden)
 
     def finish(self) -> bool:
         """Copies back what the kernel wrote and frees the pages; False if it wrote around the array."""
@@ -159,6 +161,7 @@ class HostKernel:
         text = ctypes.create_string_buffer(1024)
         getattr(library, f"cuda_host_describe_{name}")(text)
         self.parameters = _parameters(text.value.decode())
+        self.declared = module.parameters_of(name)
         self.most_threads = getattr(library, f"cuda_host_bounds_{name}")() or 1024
 
     def __call__(
@@ -171,16 +174,24 @@ class HostKernel:
         seed: int = 0,
         guard: str = "end",
         cpu_seconds: float = CPU_SECONDS,
+        follows: Sequence[Any] | None = None,
     ) -> None:
-        """Runs every block. Raises KernelError, LaunchError, or TypeError for an argument."""
+        """Runs every block. Raises KernelError, LaunchError, or TypeError for an argument.
+
+        follows: what the launch before wrote, which a block finds hidden until it waits, as it does what it writes.
+        """
         sizes = [tuple(int(n) for n in (*size, 1, 1)[:3]) for size in (grid, block)]
         self._check_sizes(sizes[0], sizes[1], shared_mem)
         self._check_arguments(arguments)
+        if follows is not None:
+            self._check_following(arguments, follows)
         with _lock:
             guards = self._guards(arguments, guard == "end")
             slots = [self._slot(argument, guards) for argument in arguments]
             pointers = (ctypes.c_void_p * max(len(slots), 1))(*(ctypes.addressof(slot) for slot in slots))
-            regions = (_Region * max(len(guards), 1))(*(held.region for held in guards.values()))
+            hidden = [follows is not None and (not g.read_only or overlaps(g.array, follows)) for g in guards.values()]
+            described = (held.region(hides) for held, hides in zip(guards.values(), hidden, strict=True))
+            regions = (_Region * max(len(guards), 1))(*described)
             message = ctypes.create_string_buffer(MESSAGE_BYTES)
             launch = _Launch(
                 self._call, ctypes.addressof(pointers), sizes[0], sizes[1], shared_mem, seed, int(cpu_seconds * 1e6),
@@ -224,6 +235,12 @@ class HostKernel:
                 layout = "" if getattr(getattr(value, "flags", None), "c_contiguous", True) else ", not contiguous"
                 raise TypeError(f"argument {i} of {self.name}: {given}{layout} given where the kernel has {parameter}")
 
+    def _check_following(self, arguments: Sequence[Any], written: Sequence[Any]) -> None:
+        """The compiler may move loads through const __restrict__ pointers in front of the wait."""
+        for parameter, declared, value in zip(self.parameters, self.declared, arguments, strict=True):
+            if parameter.constant and "__restrict__" in declared and overlaps(value, written):
+                raise LaunchError(f"{self.name}: the launch before writes what '{declared}' points to")
+
     def _guards(self, arguments: Sequence[Any], at_end: bool) -> dict[tuple[int, int], Guarded]:
         """Each different array once; read-only if every parameter that gets it is const."""
         constant: dict[tuple[int, int], bool] = {}
@@ -263,6 +280,11 @@ class HostKernel:
                 kind = ", which is const" if held.read_only and 0 <= byte < held.array.nbytes else ""
                 text += f": byte {byte} of {held.array.nbytes} of {self._which(address, arguments)}{kind}"
         return re.sub("@([0-9a-f]+)@", lambda match: place_of(self.module.path, [int(match[1], 16)]), text)
+
+
+def overlaps(array: Any, others: Sequence[Any]) -> bool:
+    """Whether it shares memory with one of the others."""
+    return any(np.may_share_memory(array, other) for other in others)
 
 
 def place_of(library: Path, calls: Sequence[int]) -> str:

@@ -58,9 +58,11 @@ struct Fiber {
   bool may_multiply, unpublished;  // since begin_products; copies that products do not see yet
 };
 
-// An array argument: its bytes, and the mapped pages around it.
+// An array argument: its bytes, and the mapped pages around it. hidden: until wait_for_previous, as the kernel before may
+// still write it, or read what this one writes.
 struct Region {
   char *begin, *end, *mapped_begin, *mapped_end;
+  bool read_only, hidden;
 };
 
 // Memory that all libraries of the process use in turn.
@@ -82,6 +84,7 @@ struct Machine {
   bool unpublished;  // of any thread, at the last barrier
   Region* regions;
   unsigned region_count;
+  bool hides;  // regions, at the moment
   bool failed;
   char* message;
   size_t message_bytes;
@@ -98,6 +101,9 @@ void stop();
 #define CUDA_HOST_FAIL(...) (cuda_host::machine.failed ? (void)0 : cuda_host::say(__VA_ARGS__), cuda_host::stop())
 #define CUDA_HOST_THREAD "block (%u,%u,%u) thread (%u,%u,%u)"
 #define CUDA_HOST_THREAD_VALUES blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z
+
+// What the kernel before writes is there: for all threads of the block, as any of them may run first in some schedule.
+void wait_for_previous();
 
 void wait_at_barrier(const char* file, int line);
 void warp_operation(unsigned mask, Resolve resolve, void* operands, uintptr_t place);

@@ -50,6 +50,21 @@ def _first_argument(text: str) -> str:
     return text
 
 
+def parameters_of(source: str, name: str) -> list[str]:
+    """The parameters of a kernel as its source declares them."""
+    text = re.sub(r"//.*|/\*.*?\*/", "", source)
+    match = re.search(rf"__global__[^;{{]*\b{name}\s*\(", text)
+    assert match, f"no kernel {name}"
+    found, depth = [""], 0
+    for letter in text[match.end() : _closing(text, match.end())]:
+        depth += {"<": 1, ">": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [" ".join(parameter.split()) for parameter in found]
+
+
 def _dynamic_memory(match: re.Match[str]) -> str:
     """extern __shared__ T name[] as a pointer: within a function by value, outside one (no indent) by reference."""
     pointer = f"{match['type'].strip()}* const"
@@ -62,7 +77,7 @@ class HostModule:
     """The kernels of a source, complete in itself; `racecheck` watches every access of shared and global memory."""
 
     def __init__(self, source: str, racecheck: bool = False, shared_limit: int = 227 << 10) -> None:
-        self.racecheck, self.shared_limit = racecheck, shared_limit
+        self.source, self.racecheck, self.shared_limit = source, racecheck, shared_limit
         bounds = kernels_of(source)
         lines = [DYNAMIC.sub(_dynamic_memory, source)]
         lines.append('#line 1 "cuda_host.hpp"')
@@ -72,6 +87,10 @@ class HostModule:
         self.library = ctypes.CDLL(str(self.path))
         self.names = tuple(bounds)
         self.static_bytes = int(self.library.cuda_host_static_bytes())
+
+    def parameters_of(self, name: str) -> list[str]:
+        """As the source declares them."""
+        return parameters_of(self.source, name)
 
     def get_function(self, name: str) -> HostKernel:
         """A kernel by name, to be called as CuPy's: kernel(grid, block, arguments, shared_mem=0)."""

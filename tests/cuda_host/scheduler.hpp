@@ -3,6 +3,7 @@
 // Seed 0 takes blocks, warps and lanes in ascending order, 1 in descending order (both together show each pair in both
 // orders), any other seed in a random one.
 #pragma once
+#include <sys/mman.h>
 #include "fibers.hpp"
 
 namespace cuda_host {
@@ -147,6 +148,22 @@ void start_fibers() {
   machine.alive = machine.threads;
 }
 
+// Hides the regions that are to be, or shows them again.
+void hide_regions(bool hides) {
+  machine.hides = false;
+  for (unsigned i = 0; i < machine.region_count; ++i) {
+    const Region& region = machine.regions[i];
+    if (!region.hidden) continue;
+    const int shown = region.read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+    mprotect(region.mapped_begin, region.mapped_end - region.mapped_begin, hides ? PROT_NONE : shown);
+    machine.hides = hides;
+  }
+}
+
+void wait_for_previous() {
+  if (machine.hides) hide_regions(false);
+}
+
 bool untouched(const char* begin, const char* end) {
   for (; begin < end; ++begin)
     if (*begin != (char)0xFF) return false;
@@ -159,6 +176,7 @@ void run_block(char* static_page_end) {
   memset(machine.static_begin, 0xFF, static_page_end - machine.static_begin);
   start_fibers();
   race_block();
+  hide_regions(true);
   const unsigned warps = (machine.threads + WARP - 1) / WARP;
   while (machine.alive && !machine.failed) {
     bool any = false;

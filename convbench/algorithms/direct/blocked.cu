@@ -84,6 +84,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
 blocked(const T* __restrict__ x, const T* __restrict__ packed, const int4* __restrict__ taps, T* __restrict__ y) {
   __shared__ __align__(16) T filters[2][TILE_T][TILE_K];
   __shared__ __align__(16) T inputs[2][TILE_T][TILE_P];
+  let_next_begin();
 
   // Blocks that share pixels are neighbours, so that the inputs they gather are still in the L2 cache.
   const int filter_tile = blockIdx.x % FILTER_TILES;

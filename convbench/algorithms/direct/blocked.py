@@ -178,7 +178,7 @@ def in_tiles(problem: Problem, device: Device, tile: Tile, split: int) -> Plan:
     def run(x: Any, packed: Any, y: Any) -> None:
         kernel((blocks,), (tile.threads,), (x, packed, table, parts if split > 1 else y))
         if split > 1:
-            add_parts(*adding(outputs), (parts, y))
+            device.launch(add_parts, *adding(outputs), (parts, y), follows=True)
 
     words = f"tiles of {tile.filters} filters x {tile.pixels} pixels"
     words += f", taps in {split} shares" if split > 1 else ""

@@ -71,6 +71,7 @@ strips(const T* __restrict__ x, const T* __restrict__ packed, T* __restrict__ y)
   __shared__ __align__(16) T filters[2][LINES][S][TILE_K];
   __shared__ T inputs[2][LINES * SEGMENTS * PITCH];
   __shared__ T outputs[THREADS / 32][4][8 * THREAD_P];  // of a warp: 4 filters x 8 strips
+  let_next_begin();
 
   // Blocks that share inputs are neighbours, so that these are still in the L2 cache.
   const int filter_tile = blockIdx.x % FILTER_TILES, group = blockIdx.x / FILTER_TILES % GROUPS;

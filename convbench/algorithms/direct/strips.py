@@ -107,7 +107,7 @@ def in_strips(problem: Problem, device: Device, cut: Cut) -> Plan:
     def run(x: Any, packed: Any, y: Any) -> None:
         kernel((cut.blocks,), (cut.lanes_k * cut.lanes_p,), (x, packed, parts if cut.split > 1 else y))
         if cut.split > 1:
-            add_parts(*adding(outputs), (parts, y))
+            device.launch(add_parts, *adding(outputs), (parts, y), follows=True)
 
     words = f"strips of {STRIP} outputs, blocks of {tile} filters x {cut.lanes_p} strips"
     words += f", lines in {cut.split} shares" if cut.split > 1 else ""

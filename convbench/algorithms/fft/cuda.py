@@ -176,11 +176,11 @@ def kernels(problem: Problem, device: Device, work: Work) -> Plan:
             find_largest(x)
             yield "largest"
         for forward_grid, inverse_grid, v, m, where in steps:
-            forward(forward_grid, (THREADS,), (x, largest, v, *where))
+            device.launch(forward, forward_grid, (THREADS,), (x, largest, v, *where), follows=work.terms > 0)
             yield "forward transform"
             device.matmul(v, spectra, m)
             yield "product"
-            inverse(inverse_grid, (THREADS,), (m, largest, unscale, y, *where))
+            device.launch(inverse, inverse_grid, (THREADS,), (m, largest, unscale, y, *where), follows=True)
             yield "inverse transform"
 
     said = f"{chunk} tiles at a time" if chunk < work.tiles else ""

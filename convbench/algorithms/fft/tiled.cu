@@ -63,7 +63,7 @@ constexpr float LOWERED = TERMS == 1 ? 1.0f / (1 << SHARED) : 1.0f;
 #include "places.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
-forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum* __restrict__ spectra, long long first,
+forward(const T* __restrict__ x, const unsigned* largest, Spectrum* __restrict__ spectra, long long first,
         int columns, int phase) {
   const Share share(columns, CHANNELS);
 
@@ -95,7 +95,8 @@ forward(const T* __restrict__ x, const unsigned* __restrict__ largest, Spectrum*
     copy_async_commit();
     copy_async_wait<0>();
   }
-  __syncthreads();  // items are complete
+  wait_for_previous();  // largest is there
+  __syncthreads();      // items are complete
 
   if (threadIdx.x < share.size * PAIRS) {
     float* upper = &points[threadIdx.x / PAIRS][threadIdx.x % PAIRS * ROW];
@@ -191,7 +192,7 @@ __device__ __forceinline__ T output(float v, [[maybe_unused]] const Tile& tile) 
 
 // Of 32 points six blocks, with 80 registers a thread, took an H200 longer than four with 100.
 extern "C" __global__ void __launch_bounds__(THREADS, LARGER < 32 ? 8 : 4)
-inverse(const Product* __restrict__ products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
+inverse(const Product* products, const unsigned* __restrict__ largest, const float* __restrict__ unscales,
         T* __restrict__ y, long long first, int columns, int phase) {
   const Share share(columns, FILTERS);
   __shared__ Tile tiles[ITEMS];
@@ -199,6 +200,7 @@ inverse(const Product* __restrict__ products, const unsigned* __restrict__ large
     tiles[threadIdx.x] = tile_of(share.group, share.first + threadIdx.x, first, phase, largest, unscales);
   }
 
+  wait_for_previous();  // M is there
   {
     const int mine = threadIdx.x % ITEMS, place = threadIdx.x / ITEMS;
     if (place < PLACES && mine < share.size) {

@@ -131,10 +131,10 @@ def plan_around(problem: Problem, device: Device, module: Any, product: Product,
         layout((layout_blocks,), (LAYOUT_THREADS,), (x, channels_last))
         yield "layout"
         arguments = (channels_last, packed, *product.tables, parts if product.shares > 1 else y)
-        multiply((product.blocks,), (product.threads,), arguments, shared_mem=product.shared_bytes)
+        device.launch(multiply, (product.blocks,), (product.threads,), arguments, product.shared_bytes, follows=True)
         yield "product"
         if product.shares > 1:
-            add_parts(*adding(outputs), (parts, y))
+            device.launch(add_parts, *adding(outputs), (parts, y), follows=True)
             yield "sum"
 
     workspace = channels_last.nbytes + sources.nbytes + parts.nbytes + sum(table.nbytes for table in product.tables)

@@ -86,6 +86,7 @@ __device__ __forceinline__ void multiply(float (&total)[N][ROWS], const Weights&
 extern "C" __global__ void __launch_bounds__(THREADS)
 stream(const T* __restrict__ x, const T* __restrict__ w, Output* __restrict__ y) {
   __shared__ float sums[ROW_WARPS][DEPTH_WARPS][N][ROWS];
+  let_next_begin();
   const int share = blockIdx.x % SPLIT, group = blockIdx.x / SPLIT % GROUPS;
   const int block_row = blockIdx.x / (SPLIT * GROUPS) * BLOCK_ROWS;
   const int warp = threadIdx.x / 32, row_warp = warp / DEPTH_WARPS, depth_warp = warp % DEPTH_WARPS;

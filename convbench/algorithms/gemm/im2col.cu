@@ -11,6 +11,7 @@
 // A thread writes one column of the rows of EACH channels: neighbouring lanes write neighbouring columns, 128 bytes of
 // whole sectors at a time, and read neighbouring pixels. (With 16 bytes a lane each of the four reads would be spread
 // over four times as many lines.) What is read again for the next tap is in the first-level cache.
+#include "../../devices/ptx.cuh"
 
 constexpr int CHANNELS = C / GROUPS;
 constexpr int TAPS = CHANNELS * R * S;
@@ -59,7 +60,8 @@ im2col(const T* __restrict__ x, T* __restrict__ matrix, int images, int first_pi
 
 // y [images, K, P, Q] from the product [K][PITCH] of a joined matrix: a thread takes one pixel of EACH_FILTERS filters.
 extern "C" __global__ void __launch_bounds__(THREADS)
-part(const T* __restrict__ product, T* __restrict__ y, int images) {
+part(const T* product, T* __restrict__ y, int images) {
+  wait_for_previous();
   const long long thread = (long long)blockIdx.x * THREADS + threadIdx.x;
   if (thread >= PARTERS) return;
   const int column = int(thread % COLUMNS), first = int(thread / COLUMNS) * EACH_FILTERS;

@@ -236,7 +236,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
                 multiply(device, filters, matrix[:images, ..., :pixels], out, tf32)
             yield "product"
             if joined:
-                part((part_blocks,), (THREADS,), (product, outputs, count))
+                device.launch(part, (part_blocks,), (THREADS,), (product, outputs, count), follows=True)
                 yield "part"
 
     note = f"{chunk} images at a time, " + ("joined in one matrix" if joined else "a matrix each")

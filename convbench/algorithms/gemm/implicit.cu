@@ -113,6 +113,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 implicit(const T* __restrict__ x, const T* __restrict__ packed, const Tap* __restrict__ taps, Output* __restrict__ y) {
   __shared__ __align__(16) T filters[STAGES][TILE_T][TILE_K];
   __shared__ __align__(16) T inputs[STAGES][TILE_T][TILE_P];
+  let_next_begin();
 
   // Blocks that share pixels are neighbours, so that the inputs they gather are still in the L2 cache.
   const int filter_tile = blockIdx.x % FILTER_TILES;

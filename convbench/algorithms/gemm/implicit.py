@@ -103,7 +103,7 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
         kernel((tiling.blocks,), (tile.workers,), (x, packed, table, parts if split > 1 else y))
         yield "product"
         if split > 1:
-            add_parts(*adding(outputs), (parts, y))
+            device.launch(add_parts, *adding(outputs), (parts, y), follows=True)
             yield "sum"
 
     phases = phases_of(body, device) if split > 1 else None

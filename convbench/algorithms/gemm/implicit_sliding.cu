@@ -61,7 +61,7 @@ struct Copies {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-product(const int4* __restrict__ staged, const int4* __restrict__ packed, Output* __restrict__ y) {
+product(const int4* staged, const int4* __restrict__ packed, Output* __restrict__ y) {
   extern __shared__ __align__(1024) int4 windows[];  // [WINDOWS][WINDOW][ROW], then filters [STAGES][TILE_K][ROW]
   int4* buffers = windows + WINDOWS * WINDOW * ROW;
 
@@ -69,12 +69,14 @@ product(const int4* __restrict__ staged, const int4* __restrict__ packed, Output
   const int first_slab = block.share / TAP_SHARES * SHARE_SLABS, first_tap = block.share % TAP_SHARES * SHARE_TAPS;
   const int slabs = min(SHARE_SLABS, SLABS - first_slab), taps = min(SHARE_TAPS, TAPS - first_tap), steps = slabs * taps;
   const Copies copies(block, first_slab, first_tap, staged, packed);
+  let_next_begin();
+#pragma unroll
+  for (int step = 0; step < AHEAD; ++step)
+    if (step < steps) copies.filters(step, buffers);
+  wait_for_previous();  // staged is there
   copies.window(0, 0, WINDOW, windows);
 #pragma unroll
-  for (int step = 0; step < AHEAD; ++step) {
-    if (step < steps) copies.filters(step, buffers);
-    copy_async_commit();
-  }
+  for (int step = 0; step < AHEAD; ++step) copy_async_commit();  // all in the first group
 
   float total[TILE_P / 2] = {};
   begin_products(total);

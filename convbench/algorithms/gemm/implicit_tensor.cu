@@ -34,12 +34,14 @@ __device__ __forceinline__ void read(Fragments& f, const int4* pixels, const int
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-product(const int4* __restrict__ staged, const int4* __restrict__ packed, const int* __restrict__ offsets,
+product(const int4* staged, const int4* __restrict__ packed, const int* __restrict__ offsets,
         Output* __restrict__ y) {
   extern __shared__ __align__(128) int4 stages[];  // [STAGES]{pixels [TILE_P][ROW], filters [TILE_K][ROW]}
 
   const Block block;
   const Copies copies(block, staged, packed, offsets);
+  let_next_begin();
+  wait_for_previous();  // staged is there
 
 #pragma unroll
   for (int step = 0; step < STAGES - 1; ++step) {

@@ -10,12 +10,14 @@ static_assert(STAGES > 2, "a buffer to fill, one to read, one to have been read"
 static_assert(SUMS_BYTES <= STAGES * STAGE * 16, "the sums fit where the operands were");
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-product(const int4* __restrict__ staged, const int4* __restrict__ packed, const int* __restrict__ offsets,
+product(const int4* staged, const int4* __restrict__ packed, const int* __restrict__ offsets,
         Output* __restrict__ y) {
   extern __shared__ __align__(1024) int4 stages[];  // [STAGES]{pixels [TILE_P][ROW], filters [TILE_K][ROW]}
 
   const Block block;
   const Copies copies(block, staged, packed, offsets);
+  let_next_begin();
+  wait_for_previous();  // staged is there
 #pragma unroll
   for (int step = 0; step < STAGES - 2; ++step) {
     if (step < STEPS) copies.begin(step, stages + step * STAGE);

@@ -41,6 +41,7 @@ __device__ __forceinline__ Cell staged_cell(T v) {
 
 extern "C" __global__ void __launch_bounds__(256) layout(const T* __restrict__ x, Cells* __restrict__ staged) {
   __shared__ Cell turned[TURNED][SPAN + 1];
+  let_next_begin();
   const int first_channel = blockIdx.x % TURNED_TILES * TURNED, group = blockIdx.x / TURNED_TILES % GROUPS;
   const int first_place = blockIdx.x / (TURNED_TILES * GROUPS) * SPAN, warp_channel = threadIdx.x / 32 * WARP_CHANNELS;
 

@@ -49,7 +49,7 @@ def in_shares(
     def body(x: Any, w: Any, y: Any) -> Any:
         kernel(grid, block, (x, w, parts), shared_mem=shared_bytes)
         yield name
-        add_parts(*adding(outputs), (parts, y))
+        device.launch(add_parts, *adding(outputs), (parts, y), follows=True)
         yield "sum of shares"
 
     work: Body = body

@@ -82,6 +82,7 @@ __device__ __forceinline__ void multiply(float (&total)[PARTS_K][PARTS_N][4], co
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 skinny(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y) {
   extern __shared__ __align__(16) float4 held[];  // [STAGES][ROWS][THREADS], in the end the sums [WARPS][8 PARTS_N][TILE_K]
+  let_next_begin();
   const int share = blockIdx.x % SPLIT, group = blockIdx.x / SPLIT % GROUPS;
   const int first_filter = blockIdx.x / (SPLIT * GROUPS) * TILE_K;
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;

@@ -45,6 +45,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
 product(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y) {
   __shared__ __align__(16) float filters[STAGES][TILE_K][PITCH];
   __shared__ __align__(16) float images[STAGES][TILE_N][PITCH];
+  let_next_begin();
 
   const int first_filter = blockIdx.x % FILTER_TILES * TILE_K;
   const int group = blockIdx.x / FILTER_TILES % GROUPS, share = blockIdx.x / (FILTER_TILES * GROUPS);

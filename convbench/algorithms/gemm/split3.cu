@@ -22,7 +22,7 @@ static_assert(PITCH >= COLUMNS && PITCH % 2 == 0, "a row holds all columns, in p
 // Where an output pixel's first tap reads, image counted from x, and the image's scale. What is no pixel reads outside.
 struct Pixel { long long image; int row, column; float scale; };
 
-__device__ __forceinline__ Pixel pixel_of(const unsigned* __restrict__ largest, int column, int images) {
+__device__ __forceinline__ Pixel pixel_of(const unsigned* largest, int column, int images) {
   const int image = column / (P * Q), pixel = column % (P * Q);
   if (image >= images) return {0, -(1 << 30), 0, 0};
   return {image * IMAGE, pixel / Q * STRIDE_H - PAD_H, pixel % Q * STRIDE_W - PAD_W, scale_of<0>(largest[image])};
@@ -37,7 +37,8 @@ __device__ __forceinline__ Parts parts_of(float v) {
 
 // x [images, C, H, W] into planes; a thread writes two columns of the rows of EACH channels.
 extern "C" __global__ void __launch_bounds__(THREADS)
-split(const float* __restrict__ x, const unsigned* __restrict__ largest, unsigned* __restrict__ planes, int images) {
+split(const float* __restrict__ x, const unsigned* largest, unsigned* __restrict__ planes, int images) {
+  wait_for_previous();
   const long long thread = (long long)blockIdx.x * THREADS + threadIdx.x;
   if (thread >= SPLITTERS) return;
   constexpr int PAIRS = PITCH / 2;
@@ -68,8 +69,9 @@ split(const float* __restrict__ x, const unsigned* __restrict__ largest, unsigne
 
 // y [images, K, P, Q] from parts; unscale [K] is 1 / the scale of each filter. A thread takes a pixel of EACH_FILTERS.
 extern "C" __global__ void __launch_bounds__(THREADS)
-combine(const float* __restrict__ parts, const unsigned* __restrict__ largest, const float* __restrict__ unscale,
+combine(const float* parts, const unsigned* __restrict__ largest, const float* __restrict__ unscale,
         float* __restrict__ y, int images) {
+  wait_for_previous();
   const long long thread = (long long)blockIdx.x * THREADS + threadIdx.x;
   if (thread >= COMBINERS) return;
   const int column = int(thread % COLUMNS), first = int(thread / COLUMNS) * EACH_FILTERS;

@@ -126,12 +126,13 @@ def on_cuda(problem: Problem, device: Device) -> Plan:
         for first in range(0, s.n, chunk):
             inputs, scales, outputs = (array[first : first + chunk] for array in (x, largest, y))
             images = device.xp.int32(len(inputs))
-            split((split_blocks,), (THREADS,), (inputs, scales, planes, images))
+            device.launch(split, (split_blocks,), (THREADS,), (inputs, scales, planes, images), follows=True)
             yield "split"
             multiply_segments(device, both[..., cut.depth :], planes[:, 0], parts[:-1], cut)
             device.matmul(both, planes.reshape(s.groups, 2 * cut.depth, pitch), parts[-1])
             yield "product"
-            combine((combine_blocks,), (THREADS,), (parts, scales, unscale, outputs, images))
+            results = (parts, scales, unscale, outputs, images)
+            device.launch(combine, (combine_blocks,), (THREADS,), results, follows=True)
             yield "combine"
 
     workspace = planes.nbytes + parts.nbytes + largest.nbytes

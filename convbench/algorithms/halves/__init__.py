@@ -40,7 +40,8 @@ def largest_finder(problem: Problem, device: Device) -> tuple[Any, Callable[[Any
 
     def find(x: Any) -> None:
         largest.fill(0)
-        kernel((s.n * parts,), (THREADS,), (x, largest, np.int64(numbers), np.int32(parts)))
+        arguments = (x, largest, np.int64(numbers), np.int32(parts))
+        device.launch(kernel, (s.n * parts,), (THREADS,), arguments, follows=True)
 
     return largest, find
 

@@ -21,6 +21,7 @@ __device__ __forceinline__ unsigned largest_of_warp(unsigned value) {
 extern "C" __global__ void __launch_bounds__(THREADS)
 find_largest(const T* __restrict__ x, unsigned* __restrict__ largest, long long numbers, int parts) {
   __shared__ unsigned of_warp[THREADS / 32];
+  let_next_begin();
   const int image = blockIdx.x / parts;
   const long long first = (long long)(blockIdx.x % parts) * PART;
   const int count = int(min((long long)PART, numbers - first));
@@ -46,5 +47,6 @@ find_largest(const T* __restrict__ x, unsigned* __restrict__ largest, long long 
   __syncthreads();
   if (threadIdx.x >= 32) return;
   value = largest_of_warp(threadIdx.x < THREADS / 32 ? of_warp[threadIdx.x] : 0);
+  wait_for_previous();  // zeros are there
   if (threadIdx.x == 0) atomicMax(&largest[image], value);
 }

@@ -120,7 +120,7 @@ __device__ __forceinline__ void find_scales(const Geometry& g, const unsigned* l
 // 0} say where the window of a channel begins: phases of the stride and pieces of the filter are channels too.
 extern "C" __global__ void __launch_bounds__(THREADS)
 transform_input(const T* __restrict__ x, const int4* __restrict__ channels, const Geometry* __restrict__ geometry,
-                const unsigned* __restrict__ largest, Operand<TERMS, T>::Type* __restrict__ v) {
+                const unsigned* largest, Operand<TERMS, T>::Type* __restrict__ v) {
   extern __shared__ __align__(16) unsigned char shared[];
   auto& half = *reinterpret_cast<Half*>(shared);
 
@@ -157,6 +157,7 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
   }
   copy_async_commit();
   copy_async_wait<0>();  // a thread's own: no other reads them
+  wait_for_previous();   // largest is there
 
   [[maybe_unused]] float scales[W];
   [[maybe_unused]] Place image_row(g.row, (g.first + tile) / g.column.tiles * P);
@@ -194,7 +195,7 @@ transform_input(const T* __restrict__ x, const int4* __restrict__ channels, cons
 // y [N, K, P, Q] from M [TH TW][filters][tiles] of this chunk; a warp takes one filter and LANES tiles. Rows of outputs
 // go through shared memory: there a tile has Q neighbours, in y neighbouring threads write neighbours.
 extern "C" __global__ void __launch_bounds__(THREADS)
-transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry, const unsigned* __restrict__ largest,
+transform_output(const T* m, const Geometry* __restrict__ geometry, const unsigned* __restrict__ largest,
                  const float* __restrict__ unscales, T* __restrict__ y) {
   extern __shared__ __align__(16) unsigned char shared[];
   auto& [all_staged, starts, limits, columns, images] = *reinterpret_cast<Staging*>(shared);
@@ -222,6 +223,7 @@ transform_output(const T* __restrict__ m, const Geometry* __restrict__ geometry,
     }
   }
 
+  wait_for_previous();  // M is there
   if (tile < g.tiles && filter < g.filters) {
     const long long position = (long long)g.filters * g.tiles;
     m += (long long)filter * g.tiles + tile;

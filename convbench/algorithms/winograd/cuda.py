@@ -102,11 +102,13 @@ def plan(m: int, problem: Problem, device: Device, terms: int = 0) -> Plan:
             find_largest(x)
             yield "largest"
         for where, v_chunk, m_chunk, blocks_in, blocks_out in steps:
-            into(blocks_in, (THREADS,), (x, channels, where, largest, v_chunk), shared_mem=shared_in)
+            operands = (x, channels, where, largest, v_chunk)
+            device.launch(into, blocks_in, (THREADS,), operands, shared_in, follows=terms > 0)
             yield "input transform"
             device.matmul(u, v_chunk, m_chunk)
             yield "product"
-            out_of(blocks_out, (THREADS,), (m_chunk, where, largest, unscale, y), shared_mem=shared_out)
+            results = (m_chunk, where, largest, unscale, y)
+            device.launch(out_of, blocks_out, (THREADS,), results, shared_out, follows=True)
             yield "output transform"
 
     words = [note(m, s, f_rows, f_columns), *([layout.note] if layout.note else [])]

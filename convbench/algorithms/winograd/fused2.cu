@@ -127,6 +127,7 @@ __device__ __forceinline__ void copy_filters(T* u, const T* packed) {
 extern "C" __global__ void __launch_bounds__(THREADS)
 fused2(const T* __restrict__ x, const T* __restrict__ packed, const int4* __restrict__ channels, T* __restrict__ y) {
   extern __shared__ __align__(16) T shared[];  // U and V, twice; later M, twice
+  let_next_begin();
 
   // Blocks that share tiles are neighbours, so that the inputs they gather are still in the L2 cache.
   const int filter_tile = blockIdx.x % FILTER_TILES, group = blockIdx.x / FILTER_TILES % GROUPS;

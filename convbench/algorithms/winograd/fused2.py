@@ -161,7 +161,7 @@ def plan(problem: Problem, device: Device) -> Plan:
         target = parts if split > 1 else y
         kernel((chosen.blocks,), (THREADS,), (x, packed, table, target), shared_mem=block.shared_bytes)
         if split > 1:
-            add_parts(*adding(chosen.outputs), (parts, y))
+            device.launch(add_parts, *adding(chosen.outputs), (parts, y), follows=True)
 
     return Plan(run, prepare, table.nbytes + parts.nbytes, note(s, chosen), chosen.flops)
 
