@@ -111,8 +111,9 @@ class ArrayDevice:
         return np.array(array)
 
     def launch(
-        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
-    ) -> None:
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, *, follows: bool = False,
+        evenly: bool = False,
+    ) -> None:  # fmt: skip
         kernel(grid, block, arguments, shared_mem=shared_mem)
 
     def parallel(self, work: Callable[[int, int], None], items: int) -> None:

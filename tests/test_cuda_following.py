@@ -13,7 +13,7 @@ from cuda_host.snippet import kernel
 
 from convbench.devices import following
 from convbench.devices.cuda import Cuda
-from convbench.devices.following import launch_following
+from convbench.devices.following import launch_following, least_shared
 
 TAKE = """extern "C" __global__ void take(const float* from, const float* other, float* to) {
   BEFORE
@@ -92,6 +92,40 @@ def test_only_what_follows_on_a_gpu_that_can_begins_early(
     device.launch(take, (5,), (96,), ARGUMENTS, 4096, follows=follows)
     assert usual == ([] if early else [((5,), (96,), ARGUMENTS, 4096)])
     assert following.FOLLOWING == 90
+
+
+@pytest.mark.parametrize(("blocks", "each"), [(1, 1), (132, 1), (133, 2), (264, 2), (528, 4), (10000, 76)])
+def test_no_multiprocessor_holds_more_blocks_than_an_even_deal(blocks: int, each: int) -> None:
+    room, reserved = 233472, 1024
+    facts = {
+        "MultiProcessorCount": 132,
+        "MaxSharedMemoryPerMultiprocessor": room,
+        "ReservedSharedMemoryPerBlock": reserved,
+    }
+    least = least_shared(blocks, facts)
+    assert room // (least + reserved) == each
+
+
+def test_an_even_launch_asks_for_that_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("convbench.devices.cuda.launch_following", lambda *told: seen.append(told[5]))
+    monkeypatch.setattr("convbench.devices.cuda.driver_launch", lambda: None)
+    device = Cuda.__new__(Cuda)
+    device.capability = 90
+    attributes = {
+        "MultiProcessorCount": 132, "MaxSharedMemoryPerMultiprocessor": 233472, "ReservedSharedMemoryPerBlock": 1024,
+    }  # fmt: skip
+    device.xp = SimpleNamespace(
+        cuda=SimpleNamespace(
+            get_current_stream=lambda: SimpleNamespace(ptr=0), Device=lambda: SimpleNamespace(attributes=attributes)
+        )
+    )
+    take = SimpleNamespace(max_dynamic_shared_size_bytes=4096)
+    device.launch(take, (11, 12), (96,), (), 4096, follows=True, evenly=True)
+    device.launch(take, (11, 12), (96,), (), 200 << 10, follows=True, evenly=True)
+    device.launch(take, (11, 12), (96,), (), 4096, follows=True)
+    assert seen == [233472 // 2 - 1023, 200 << 10, 4096]
+    assert take.max_dynamic_shared_size_bytes == 200 << 10
 
 
 def taken(before: str = "", after: str = COPY, follows: Any = None, blocks: int = 3) -> Any:

@@ -131,12 +131,14 @@ class Device(Protocol):
         ...
 
     def launch(
-        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
-    ) -> None:
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, *, follows: bool = False,
+        evenly: bool = False,
+    ) -> None:  # fmt: skip
         """Queues a kernel of a module (raises NoDevice on a CPU).
 
         follows: it may begin before what the same call queued last has ended. It waits itself, by wait_for_previous of
-        ptx.cuh, and is the sooner there.
+        ptx.cuh, and is the sooner there. evenly: not with several blocks on the multiprocessors that are free first,
+        while others get none.
         """
         ...
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,7 +17,7 @@ from convbench.devices.cublas import Products
 from convbench.devices.cuda_source import cuda_source
 from convbench.devices.cufft import irfft2, rfft2
 from convbench.devices.cupy_parts import CupyLaunches, compiled, counting_hook
-from convbench.devices.following import FOLLOWING, driver_launch, launch_following
+from convbench.devices.following import FOLLOWING, driver_launch, launch_following, least_shared
 from convbench.devices.launches import ENQUEUE_GUESS_S, LiveBytes, timed, timed_hot
 from convbench.devices.nvml import open_nvml
 from convbench.problem import PRECISIONS, Problem
@@ -215,14 +216,18 @@ class Cuda:
         return driver_launch()
 
     def launch(
-        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
-    ) -> None:
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, *, follows: bool = False,
+        evenly: bool = False,
+    ) -> None:  # fmt: skip
         """By CuPy, or, where it follows and this GPU can do that, by the driver."""
-        if follows and self.capability >= FOLLOWING:
-            stream = self.xp.cuda.get_current_stream().ptr
-            launch_following(self._driver_launch, kernel, grid, block, arguments, shared_mem, stream)
-        else:
+        if not (follows and self.capability >= FOLLOWING):
             kernel(grid, block, arguments, shared_mem=shared_mem)
+            return
+        if evenly:
+            shared_mem = max(shared_mem, least_shared(prod(grid), self.xp.cuda.Device().attributes))
+            kernel.max_dynamic_shared_size_bytes = shared_mem
+        stream = self.xp.cuda.get_current_stream().ptr
+        launch_following(self._driver_launch, kernel, grid, block, arguments, shared_mem, stream)
 
     def joules(self, call: Call) -> float | None:
         """The growth of NVML's counter over JOULE_SECONDS of calls, where there is one."""

@@ -7,7 +7,7 @@ cuLaunchKernelEx by ctypes, with the one attribute that allows it; what such a k
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from convbench.devices.base import Grid
@@ -48,6 +48,13 @@ def slot(argument: Any) -> Any:
     if isinstance(argument, np.generic):
         return (ctypes.c_char * argument.nbytes).from_buffer_copy(argument.tobytes())
     return ctypes.c_void_p(argument.data.ptr)
+
+
+def least_shared(blocks: int, facts: Mapping[str, int]) -> int:
+    """Bytes a block must take so that no multiprocessor holds more of them than an even deal gives it."""
+    each = -(-blocks // facts["MultiProcessorCount"])
+    reserved = facts["ReservedSharedMemoryPerBlock"]
+    return max(0, facts["MaxSharedMemoryPerMultiprocessor"] // (each + 1) - reserved + 1)
 
 
 def launch_following(

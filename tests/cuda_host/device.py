@@ -61,8 +61,9 @@ class HostDevice(ArrayDevice):
         return super().matmul(a, b, out, tf32)
 
     def launch(
-        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, follows: bool = False
-    ) -> None:
+        self, kernel: Any, grid: Grid, block: Grid, arguments: Any, shared_mem: int = 0, *, follows: bool = False,
+        evenly: bool = False,
+    ) -> None:  # fmt: skip
         kernel(grid, block, arguments, shared_mem, follows=self.written if follows else None)
 
 

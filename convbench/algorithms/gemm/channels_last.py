@@ -131,7 +131,8 @@ def plan_around(problem: Problem, device: Device, module: Any, product: Product,
         layout((layout_blocks,), (LAYOUT_THREADS,), (x, channels_last))
         yield "layout"
         arguments = (channels_last, packed, *product.tables, parts if product.shares > 1 else y)
-        device.launch(multiply, (product.blocks,), (product.threads,), arguments, product.shared_bytes, follows=True)
+        grid, block = (product.blocks,), (product.threads,)
+        device.launch(multiply, grid, block, arguments, product.shared_bytes, follows=True, evenly=True)
         yield "product"
         if product.shares > 1:
             device.launch(add_parts, *adding(outputs), (parts, y), follows=True)
