@@ -1,11 +1,12 @@
-"""gemm.gemv.split3: fully connected layers on tensor cores for a few images, each number as two tf32 numbers.
+"""Fully connected layers on tensor cores for some images: gemm.gemv in tf32 and float16, and gemm.gemv.split3.
 
-skinny.cu says how: the weights are streamed in the order that products want them, and 2^-22 of a number is lost. It is
-for float32: on an H200 cuBLAS was as fast in tf32 and float16, and for one image gemm.gemv on ordinary cores is faster.
+skinny.cu says how: the weights are streamed in the order that products want them. gemm.gemv.split3 is for float32: each
+number as two tf32 numbers, by which 2^-22 of it is lost. For one image gemm.gemv on ordinary cores is faster.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convbench.algorithms.base import Algorithm, Plan, Unsupported
@@ -15,12 +16,70 @@ from convbench.devices.base import Device
 from convbench.problem import Problem
 
 MOST_IMAGES = 32  # sums of all images lie in registers
-PIECE, PIECE_BYTES = 4, 16  # floats that a lane copies at a time
-WARPS, PARTS_K = 8, 2  # of a block: warps, and sixteens of filters
-LANES = 4 * WARPS  # of a block along the depth
-# Bytes of shared memory for what is under way: two blocks find room on an H200, one on any GPU since sm_80.
-ROOM, RESIDENT = 98 << 10, 2
+PIECE_BYTES = 16  # that a lane copies at a time
+SIXTEEN, EIGHT = 16, 8  # filters and images of a product
+ROOM = (
+    98 << 10
+)  # bytes of shared memory for what is under way: two blocks find it on an H200, one on any GPU since sm_80
 MOST_SHARES, LEAST_STEPS = 16, 4
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a block of skinny.cu computes: sixteens of filters, whose depth its warps share out; and shares of it."""
+
+    problem: Problem
+    warps: int
+    sixteens: int
+    shares: int
+    stages: int
+    resident: int  # blocks a multiprocessor is to hold
+
+    @property
+    def terms(self) -> int:
+        """Products for one of float32."""
+        return 3 if self.problem.precision == "float32" else 1
+
+    @property
+    def tiles(self) -> int:
+        """Blocks along the filters of all groups."""
+        return self.problem.shape.groups * ceil(sizes(self.problem)[1], SIXTEEN * self.sixteens)
+
+    @property
+    def a_step(self) -> int:
+        """Numbers along the depth that a block's lanes take at a time."""
+        return piece(self.problem) * 4 * self.warps
+
+    @property
+    def stage_bytes(self) -> int:
+        """Of shared memory: a piece of each of a lane's rows, filters and images."""
+        return (2 * self.sixteens + ceil(self.problem.shape.n, EIGHT)) * 32 * self.warps * PIECE_BYTES
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of a block: what is under way, and the sums that come in its place."""
+        images = EIGHT * ceil(self.problem.shape.n, EIGHT)
+        return max(self.stages * self.stage_bytes, 4 * self.warps * images * SIXTEEN * self.sixteens)
+
+    @property
+    def flops(self) -> int:
+        """Executed."""
+        images = EIGHT * ceil(self.problem.shape.n, EIGHT)
+        depth = ceil(sizes(self.problem)[0], self.shares * self.a_step) * self.shares * self.a_step
+        return 2 * self.terms * self.tiles * SIXTEEN * self.sixteens * images * depth
+
+    @property
+    def knobs(self) -> dict[str, int]:
+        """The constants of skinny.cu beside the shape."""
+        return {
+            "TERMS": self.terms, "WARPS": self.warps, "PARTS_K": self.sixteens, "STAGES": self.stages,
+            "SPLIT": self.shares, "RESIDENT": self.resident,
+        }  # fmt: skip
+
+
+def piece(problem: Problem) -> int:
+    """Numbers in PIECE_BYTES."""
+    return PIECE_BYTES // problem.number.bytes
 
 
 def refuses(problem: Problem) -> str | None:
@@ -29,40 +88,34 @@ def refuses(problem: Problem) -> str | None:
         return "not a fully connected layer"
     if problem.shape.n > MOST_IMAGES:
         return f"for up to {MOST_IMAGES} images"
-    if (depth := sizes(problem)[0]) % PIECE:
-        return f"a filter's {depth} weights are not whole pieces of {PIECE}"
+    if (depth := sizes(problem)[0]) % piece(problem):
+        return f"a filter's {depth} weights are not whole pieces of {piece(problem)}"
     return None
 
 
-def knobs_of(problem: Problem) -> dict[str, int]:
-    """The constants of skinny.cu beside the shape."""
-    depth, filters = sizes(problem)
-    blocks = problem.shape.groups * ceil(filters, 16 * PARTS_K)
-    steps = ceil(depth, PIECE * LANES)
-    split = max(1, min(MOST_SHARES, MULTIPROCESSORS // blocks, steps // LEAST_STEPS))
-    stages = ROOM // stage_bytes(problem)
-    return {"WARPS": WARPS, "PARTS_K": PARTS_K, "STAGES": stages, "SPLIT": split, "RESIDENT": RESIDENT}
+def cut_of(problem: Problem, warps: int = 8, sixteens: int = 2, resident: int = 2) -> Cut:
+    """As many shares as give every multiprocessor a block, and as many stages as ROOM holds."""
+    one = Cut(problem, warps, sixteens, 1, 1, resident)
+    steps = ceil(sizes(problem)[0], one.a_step)
+    shares = max(1, min(MOST_SHARES, MULTIPROCESSORS // one.tiles, steps // LEAST_STEPS))
+    return replace(one, shares=shares, stages=ROOM // one.stage_bytes)
 
 
-def stage_bytes(problem: Problem) -> int:
-    """Of shared memory: a piece of each of a lane's rows."""
-    return (2 * PARTS_K + ceil(problem.shape.n, 8)) * 32 * WARPS * PIECE_BYTES
-
-
-def on_cuda(problem: Problem, device: Device) -> Plan:
+def plan_of(problem: Problem, device: Device, cut: Cut) -> Plan:
     """The plan around skinny.cu. Raises Unsupported before sm_80."""
     if device.capability < 80:
         raise Unsupported("tensor cores of sm_80 or newer are needed")
-    knobs, (depth, filters) = knobs_of(problem), sizes(problem)
-    tile, images = 16 * PARTS_K, 8 * ceil(problem.shape.n, 8)
-    tiles = problem.shape.groups * ceil(filters, tile)
-    shared_bytes = max(knobs["STAGES"] * stage_bytes(problem), WARPS * images * tile * 4)  # the sums come in its place
-    launch = (tiles * knobs["SPLIT"], 32 * WARPS)
-    words = f"weights streamed, {tile} filters a block, numbers in two tf32 each"
-    steps = ceil(depth, knobs["SPLIT"] * PIECE * LANES) * knobs["SPLIT"]
-    flops = 3 * 2 * tiles * tile * images * steps * PIECE * LANES
+    launch = (cut.tiles * cut.shares, 32 * cut.warps)
+    words = f"weights streamed to tensor cores, {SIXTEEN * cut.sixteens} filters a block"
+    if cut.terms > 1:
+        words += ", numbers in two tf32 each"
     file = Path(__file__).with_suffix(".cu")
-    return in_shares(problem, device, file, "skinny", knobs, launch, words, flops, shared_bytes)
+    return in_shares(problem, device, file, "skinny", cut.knobs, launch, words, cut.flops, cut.shared_bytes)
+
+
+def on_cuda(problem: Problem, device: Device) -> Plan:
+    """The plan for any number of images that is not refused."""
+    return plan_of(problem, device, cut_of(problem))
 
 
 ALGORITHMS = [
@@ -71,7 +124,7 @@ ALGORITHMS = [
         on={"cuda": on_cuda},
         refuses=refuses,
         precisions={"cuda": ("float32",)},
-        summary="gemm.gemv on tensor cores, for a few images: three products of two tf32 numbers each",
+        summary="gemm.gemv on tensor cores, for some images: three products of two tf32 numbers each",
         needs={"cuda": "tensor cores of sm_80 or newer"},
     )
 ]
