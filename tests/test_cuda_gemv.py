@@ -59,9 +59,13 @@ def test_few_images_are_summed_in_float32(word: str, precision: str, most: float
         ("float32", 32, "product"),
         ("float32", 33, None),
         ("tf32", 8, "stream"),
-        ("tf32", 9, None),
+        ("tf32", 9, "skinny"),
+        ("tf32", 16, "skinny"),
+        ("tf32", 17, None),
         ("float16", 8, "stream"),
-        ("float16", 9, None),
+        ("float16", 9, "skinny"),
+        ("float16", 16, "skinny"),
+        ("float16", 17, None),
         ("float64", 1, None),
     ],
 )
@@ -69,6 +73,12 @@ def test_the_number_of_images_decides(precision: str, images: int, kernel: str |
     device: Any = Recorder()
     split.fitting(Problem(parse_shape(f"n{images}{FC8}"), precision), device)
     assert [next(iter(module.kernels)) for module in device.modules] == ([kernel] if kernel else [])
+
+
+@pytest.mark.parametrize(("word", "capability"), [(f"n16{FC8}", 75), ("n16c4h1w1k8r1s1", 90)])
+def test_without_tensor_cores_or_whole_pieces_it_is_cublas(word: str, capability: int) -> None:
+    device: Any = Recorder(capability)
+    assert split.fitting(Problem(parse_shape(word), "float16"), device).note == "product by cuBLAS"
 
 
 @pytest.mark.parametrize(("precision", "held"), [("float32", 16), ("tf32", 16), ("float16", 32)])

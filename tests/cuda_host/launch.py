@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import re
 import subprocess
 import threading
@@ -15,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cuda_host.guarded import GUARD_BYTES, Guarded, Region, address_of
+
 if TYPE_CHECKING:
     from cuda_host.module import HostModule
 
-PAGE = mmap.PAGESIZE
-GUARD_BYTES = 64 << 20  # not mapped, on each side of an array: address space costs nothing
 USUAL_SHARED = 48 << 10  # bytes a block may have without max_dynamic_shared_size_bytes
 CPU_SECONDS = 20  # that a launch may take before the watchdog ends it
 MESSAGE_BYTES = 1 << 14
-ALIGNMENT = 16  # of which an array's place in its allocation is kept: the widest access
 _lock = threading.Lock()  # fibers, stacks and signal handlers are one set for the process
 
 
@@ -33,13 +31,6 @@ class KernelError(Exception):
 
 class LaunchError(Exception):
     """A launch that no GPU takes: sizes, shared memory, arguments that overlap."""
-
-
-class _Region(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("begin", "end", "mapped_begin", "mapped_end")),
-        *((name, ctypes.c_bool) for name in ("read_only", "hidden")),
-    ]
 
 
 class _Launch(ctypes.Structure):
@@ -63,58 +54,6 @@ class _Launch(ctypes.Structure):
 
 
 _arena = (ctypes.c_void_p * 8)()
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_NONE, _READ, _READ_WRITE, _PRIVATE_ANONYMOUS = 0, 1, 3, 0x22
-
-
-def _address(array: Any) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _offset_in_allocation(array: Any) -> int:
-    """Bytes from the start of the memory that an array is a view of: a GPU's allocations are aligned, views are not."""
-    owner = array
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
-    return _address(array) - _address(owner)
-
-
-class Guarded:
-    """A copy of an array that ends (or starts) at an unmapped page; the bytes around it are 0xFF, which is NaN."""
-
-    def __init__(self, array: Any, at_end: bool, read_only: bool) -> None:
-        self.array, self.read_only = array, read_only
-        misaligned = _offset_in_allocation(array) % ALIGNMENT
-        room = misaligned + array.nbytes
-        self.mapped_bytes = max(-(-room // PAGE), 1) * PAGE
-        self.reserved = _libc.mmap(None, self.mapped_bytes + 2 * GUARD_BYTES, _NONE, _PRIVATE_ANONYMOUS, -1, 0)
-        self.mapped = self.reserved + GUARD_BYTES
-        _libc.mprotect(self.mapped, self.mapped_bytes, _READ_WRITE)
-        ctypes.memset(self.mapped, 0xFF, self.mapped_bytes)
-        aligned_end = self.mapped_bytes - -(-room // ALIGNMENT) * ALIGNMENT
-        self.address = self.mapped + (aligned_end if at_end else 0) + misaligned
-        ctypes.memmove(self.address, _address(array), array.nbytes)
-        if read_only:
-            _libc.mprotect(self.mapped, self.mapped_bytes, _READ)
-
-    def region(self, hidden: bool) -> _Region:
-        end = self.address + self.array.nbytes
-        return _Region(self.address, end, self.mapped, self.mapped + self.mapped_bytes, self.read_only, hidden)
-
-    def finish(self) -> bool:
-        """Copies back what the kernel wrote and frees the pages; False if it wrote around the array."""
-        clean = True
-        if not self.read_only:
-            ctypes.memmove(_address(self.array), self.address, self.array.nbytes)
-            around = np.frombuffer(ctypes.string_at(self.mapped, self.mapped_bytes), np.uint8)
-            first = self.address - self.mapped
-            clean = bool((around[:first] == 0xFF).all() and (around[first + self.array.nbytes :] == 0xFF).all())
-        _libc.munmap(self.reserved, self.mapped_bytes + 2 * GUARD_BYTES)
-        return clean
 
 
 @dataclass(frozen=True)
@@ -191,7 +130,7 @@ class HostKernel:
             pointers = (ctypes.c_void_p * max(len(slots), 1))(*(ctypes.addressof(slot) for slot in slots))
             hidden = [follows is not None and (not g.read_only or overlaps(g.array, follows)) for g in guards.values()]
             described = (held.region(hides) for held, hides in zip(guards.values(), hidden, strict=True))
-            regions = (_Region * max(len(guards), 1))(*described)
+            regions = (Region * max(len(guards), 1))(*described)
             message = ctypes.create_string_buffer(MESSAGE_BYTES)
             launch = _Launch(
                 self._call, ctypes.addressof(pointers), sizes[0], sizes[1], shared_mem, seed, int(cpu_seconds * 1e6),
@@ -247,7 +186,7 @@ class HostKernel:
         arrays = {}
         for parameter, array in zip(self.parameters, arguments, strict=True):
             if parameter.pointer:
-                key = _address(array), array.nbytes
+                key = address_of(array), array.nbytes
                 arrays[key] = array
                 constant[key] = constant.get(key, True) and parameter.constant
         ordered = sorted(arrays)
@@ -260,13 +199,13 @@ class HostKernel:
     def _slot(self, argument: Any, guards: dict[tuple[int, int], Guarded]) -> Any:
         """The argument as the bytes the kernel gets."""
         if isinstance(argument, np.ndarray):
-            return ctypes.c_void_p(guards[_address(argument), argument.nbytes].address)
+            return ctypes.c_void_p(guards[address_of(argument), argument.nbytes].address)
         raw = np.asarray(argument).tobytes()
         return (ctypes.c_char * len(raw)).from_buffer_copy(raw)
 
     def _which(self, address: int, arguments: Sequence[Any]) -> str:
         for i, argument in enumerate(arguments):
-            if isinstance(argument, np.ndarray) and _address(argument) == address:
+            if isinstance(argument, np.ndarray) and address_of(argument) == address:
                 return f"argument {i} ({argument.dtype}{list(argument.shape)})"
         return "an argument"
 

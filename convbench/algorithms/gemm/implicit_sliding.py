@@ -45,7 +45,7 @@ ROOM, RESERVED = SHARED_MEMORY[HOPPER], 1 << 10  # bytes of shared memory: of a 
 # Bytes that a multiprocessor gets in a cycle, if all want some. Cycles: until they come; of a block's beginning, beside
 # its first copies; that a sum waits until it is written; of a second launch. Tensor cores' part of their nominal rate.
 LEVEL_2_BYTES, MEMORY_BYTES = 25, 16
-LATENCY, BEGIN, END, LAUNCH, RATE = 1500, 5000, 0.11, 4700, 0.86
+LATENCY, BEGIN, END, LAUNCH, RATE = 1500, 5000, 0.11, 2500, 0.86
 MANY_TURNS = 4  # from which on the last one's idle multiprocessors are not counted
 
 

@@ -1,7 +1,8 @@
 """Fully connected layers on a GPU, Y [N, K] = X [N, C R S] W^T: which kernel for how many images, in how many shares.
 
-Up to STREAMED images gemv.cu streams the weights past registers, up to MULTIPLIED images split.cu is a matrix product
-in float32 whose depth is shared out to blocks, as there are too few outputs to fill a GPU. Both read each weight once.
+Up to STREAMED images gemv.cu streams the weights past registers. Up to MULTIPLIED images split.cu is a matrix product
+in float32 whose depth is shared out to blocks, as there are too few outputs to fill a GPU; up to ON_TENSOR_CORES images
+skinny.cu streams the weights to tensor cores in tf32 and float16. All read each weight once.
 Beyond that the layer takes what its products take, and cuBLAS multiplies: its choice of tiles is wider than ours.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.algorithms.base import Plan
+from convbench.algorithms.gemm import skinny
 from convbench.algorithms.gemm.shares import ceil, in_shares, sizes
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -20,6 +22,8 @@ from convbench.problem import Problem
 # and behind at 16. In float16 it is ahead at 1, and has not been measured beyond.
 STREAMED = {"float32": 16, "tf32": 8, "float16": 8}
 MULTIPLIED = {"float32": 32}  # likewise: split.cu is faster than cuBLAS at 16, and slower at 64
+# By an H100: at 16 images as fast as cuBLAS on fc6 and fc7, and faster on fc8; at 32 slower on the former.
+ON_TENSOR_CORES = {"tf32": 16, "float16": 16}
 FOLDER = Path(__file__).parent
 WARPS = 8  # of a block of gemv.cu
 NEAR = 128 << 10  # bytes of x that stay in the first-level cache of a multiprocessor, while all its blocks read them
@@ -111,4 +115,7 @@ def fitting(problem: Problem, device: Device) -> Plan:
     for plan, most in ((streaming, STREAMED), (multiplying, MULTIPLIED)):
         if problem.shape.n <= most.get(problem.precision, 0):
             return plan(problem, device)
+    few = problem.shape.n <= ON_TENSOR_CORES.get(problem.precision, 0)
+    if few and device.capability >= skinny.CAPABILITY and not skinny.refuses(problem):
+        return skinny.on_cuda(problem, device)
     return by_cublas(problem, device)
