@@ -52,7 +52,7 @@ COMMITTED = [
     for path in sorted((ROOT / "results").glob("*/**/*.csv"))
     if path.relative_to(ROOT / "results").parts[0] != "runs"
     and path.parent.name != "gate"
-    and not path.name.startswith("stack")
+    and not path.name.startswith(("stack", "head-to-head"))
 ]
 
 

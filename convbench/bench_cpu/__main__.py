@@ -1,8 +1,9 @@
 """`python -m convbench.bench_cpu`: measure ours and PyTorch on the CPU, layer by layer and in sequence, and compare.
 
 The layers are measured by `convbench run`, a file for each batch, all algorithms and PyTorch's modes in turns. From its
-rows the fastest of ours within a bound on the error are taken for each convolution, of these the ones with which all of
-them, called in sequence, are fastest: `stack.csv`. --net measures other layer sets instead, layer by layer only.
+rows the fastest of ours within a bound on the error are taken for each layer. They meet PyTorch's fastest modes once
+more: `head-to-head.csv`. And of those of each convolution the ones are looked for with which all of them, called in
+sequence, are fastest: `stack.csv`. --net measures other layer sets instead, by `convbench run` only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from convbench.devices.base import Device
 
 NET, BATCHES, NET_BATCH = "alexnet", (1, 16, 64), 16
-STACK = "stack.csv"
+STACK, HEADS = "stack", "head-to-head"  # files
+TITLES = {STACK: "convolutions in sequence", HEADS: "head to head"}
 SEED = 1
 
 
@@ -91,7 +93,8 @@ def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tupl
 
 
 def measure_stacks(asked: argparse.Namespace, batches: Sequence[int]) -> None:
-    """All batches in this process; writes the stack's files."""
+    """All batches in this process, head to head and in sequence; writes their files."""
+    from convbench.bench_cpu.heads import measure_heads
     from convbench.devices.cpu import Cpu, physical_cores
     from convbench.machine import give_back_memory, keep_freed_memory, set_threads
 
@@ -99,15 +102,20 @@ def measure_stacks(asked: argparse.Namespace, batches: Sequence[int]) -> None:
     set_threads(threads)
     keep_freed_memory()
     device = Cpu(threads)
-    rows: list[StackRow] = []
-    samples: list[Any] = []
+    found: dict[str, tuple[list[StackRow], list[Any]]] = {HEADS: ([], []), STACK: ([], [])}
     for batch in batches:
-        print(f"convolutions in sequence, batch {batch}", flush=True)
-        made, raw = measure_stack(asked, device, batch)
-        rows, samples = [*rows, *made], [*samples, *raw]
-        write_stack(asked.out / STACK, rows)
-        write_table(asked.out / "stack.samples.csv", STACK_SAMPLES, samples)
-        give_back_memory()
+        for name, (rows, samples) in found.items():
+            print(f"{TITLES[name]}, batch {batch}", flush=True)
+            if name == HEADS:
+                one = series_of(path_of(asked.out, NET, batch))
+                made, raw = measure_heads(one, NET, device, asked.seconds, SEED)
+            else:
+                made, raw = measure_stack(asked, device, batch)
+            rows += made
+            samples += raw
+            write_stack(asked.out / f"{name}.csv", rows)
+            write_table(asked.out / f"{name}.samples.csv", STACK_SAMPLES, samples)
+            give_back_memory()
 
 
 def show(asked: argparse.Namespace, nets: Sequence[tuple[str, int]]) -> None:
@@ -116,6 +124,7 @@ def show(asked: argparse.Namespace, nets: Sequence[tuple[str, int]]) -> None:
     from convbench.console import make_console
 
     console = make_console()
+    both = {name: read_stack(path) for name in TITLES if (path := asked.out / f"{name}.csv").is_file()}
     for net, batch in nets:
         path = path_of(asked.out, net, batch)
         if not path.is_file():
@@ -123,6 +132,9 @@ def show(asked: argparse.Namespace, nets: Sequence[tuple[str, int]]) -> None:
         one = series_of(path)
         console.print(f"\n[b]{net}, batch {batch}[/b]: the time of the fastest library over ours (vs)")
         console.print(tables.layer_table(one))
+        if net == NET and (heads := [row for row in both.get(HEADS, []) if row.batch == batch]):
+            console.print("\nthe fastest of them head to head")
+            console.print(tables.head_table(heads))
         console.print("\neach family alone, over the convolutions")
         console.print(tables.family_table(one))
         if net != NET:
@@ -130,9 +142,9 @@ def show(asked: argparse.Namespace, nets: Sequence[tuple[str, int]]) -> None:
             console.print(tables.kind_table(one))
         if behind := tables.slower(one):
             console.print(f"the library is faster in: {', '.join(line.layer for line in behind)}")
-    if (asked.out / STACK).is_file() and any(net == NET for net, _ in nets):
+    if STACK in both and any(net == NET for net, _ in nets):
         console.print()
-        console.print(tables.stack_table(read_stack(asked.out / STACK)))
+        console.print(tables.stack_table(both[STACK]))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -145,7 +157,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--algo", default="all", help="as for `convbench run`")
     parser.add_argument("--threads", type=int, default=0, help="0: one a physical core")
     parser.add_argument("--budget", type=float, default=2.0, help="seconds of sampling a case may take")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that the sequences of a batch take, at least")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="that each layer head to head, and the sequences of a batch, take"
+    )
     parser.add_argument("--keep", action="store_true", help="measure only what the files lack")
     parser.add_argument("--show", action="store_true", help="measure nothing: show what is in the folder")
     asked = parser.parse_args(arguments)

@@ -36,7 +36,7 @@ class SequenceError(Exception):
 
 @dataclass(frozen=True)
 class Way:
-    """A way to do all layers: the algorithm of each, and the bound on the error they were chosen under."""
+    """A way to do layers: the algorithm of each, and the bound on the error they were chosen under."""
 
     name: str
     algorithms: Mapping[str, Algorithm]
@@ -81,16 +81,21 @@ def measure_sequences(
 ) -> list[Run]:  # fmt: skip
     """Time all ways in turns for `seconds`, at least LEAST_ROUNDS rounds; the answers are checked before and after.
 
-    Raises SequenceError where a case is not right.
+    Ways to do the same layers follow one another. Raises SequenceError where a case is not right.
     """
     data = {layer.name: operands(Problem(layer.shape.with_batch(batch)), device, seed) for layer in layers}
-    runs = [Run(way, {name: _open(way, name, data[name], device) for name in data}) for way in ways]
-    order, shuffle = list(runs), random.Random(seed)
+    runs = [Run(way, {name: _open(way, name, data[name], device) for name in way.algorithms}) for way in ways]
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.cases), []).append(run)
+    order, shuffle = list(groups.values()), random.Random(seed)
     begin, number = device.now(), 0
     while number < LEAST_ROUNDS or device.now() - begin < seconds:
         shuffle.shuffle(order)
-        for run in order:
-            run.sample(device)
+        for group in order:
+            shuffle.shuffle(group)
+            for run in group:
+                run.sample(device)
         number += 1
         told(number)
     for run in runs:

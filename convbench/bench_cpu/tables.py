@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from convbench.report.series import LIBRARY, Series, time_of
-from convbench.report.versus import Line, Mean, bound_for, convolutions, family_means, kind_means, lines, mean_of
+from convbench.report.versus import (
+    Line,
+    Mean,
+    bound_for,
+    convolutions,
+    family_means,
+    kind_means,
+    lines,
+    mean_of,
+    winners,
+)
 from convbench.results import Row, times
 from convbench.results.stack import StackRow
 from convbench.units import duration, error
@@ -46,6 +56,18 @@ def _side(row: Row | None) -> tuple[str, str]:
 
 def _mean(mean: Mean | None) -> str:
     return times(mean.mean) if mean else "none"
+
+
+def head_table(rows: Sequence[StackRow]) -> Table:
+    """Each layer head to head: the fastest of ours, the fastest library, and the median of its time over ours."""
+    made = table(("layer", "ours", "time>", "library", "time>", "vs>", "95 % interval>"))
+    for layer, (ours, theirs) in winners(rows).items():
+        names = [row.chosen[layer].removeprefix(f"{LIBRARY}.") for row in (ours, theirs)]
+        made.add_row(
+            layer, names[0], duration(ours.time_ms), names[1], duration(theirs.time_ms), times(ours.versus),
+            f"{ours.versus_lo:.2f} .. {ours.versus_hi:.2f}",
+        )  # fmt: skip
+    return made
 
 
 def family_table(one: Series) -> Table:

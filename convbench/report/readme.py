@@ -42,7 +42,7 @@ def rewrite(readme: Path, csv: Path) -> None:
 
 
 def rewrite_comparison(readme: Path, folder: Path) -> None:
-    """Put the comparison with the fastest library, from all `batch*.csv` and `stack.csv` of a folder, into `readme`.
+    """Put the comparison with the fastest library, from a folder's `batch*.csv` and what met once more, into `readme`.
 
     It goes between the comparison markers; raises as rewrite does.
     """
@@ -50,9 +50,11 @@ def rewrite_comparison(readme: Path, folder: Path) -> None:
     rows = [row for path in files for row in read(path)]
     if not any(row.status == "ok" for row in rows):
         raise ResultsError(f"{folder}: holds no batch*.csv with a row that is ok, so there is nothing to compare")
-    stack = folder / "stack.csv"
     link = PurePath(os.path.relpath(folder, readme.parent)).as_posix()
-    text = comparison(rows, read_stack(stack) if stack.is_file() else [])
+    stack, heads = (
+        read_stack(path) if (path := folder / f"{name}.csv").is_file() else [] for name in ("stack", "head-to-head")
+    )
+    text = comparison(rows, stack, heads)
     replace_between(readme, "comparison", f"{text} From [`{folder.name}`]({link}).")
 
 

@@ -32,10 +32,13 @@ class Line:
     layer: str
     row: Row | None
     rival: Row | None
+    head_to_head: float | None = None  # turn by turn, where they met so
 
     @property
     def ratio(self) -> float | None:
         """The library's time over ours."""
+        if self.head_to_head is not None:
+            return self.head_to_head
         return time_of(self.rival) / time_of(self.row) if self.row and self.rival else None
 
 
@@ -129,14 +132,44 @@ def _shape(one: Series, layer: str) -> ConvShape | None:
         return None
 
 
-def comparison(rows: Sequence[Row], stack: Sequence[StackRow]) -> str:
-    """The whole comparison as Markdown: a column for each batch, a line for each layer, family, and the sequence."""
+def winners(rows: Sequence[StackRow], short: bool = True) -> dict[str, tuple[StackRow, StackRow]]:
+    """Of each layer that met head to head, at one batch: the fastest of ours (short: as of within_all), its rival."""
+    found: dict[str, tuple[StackRow, StackRow]] = {}
+    for layer in dict.fromkeys(layer for row in rows for layer in row.chosen):
+        met = {row.plan: row for row in rows if layer in row.chosen}
+        ours = [row for row in met.values() if row.bound is not None and (short or not row.plan.endswith(SHORT))]
+        if ours:
+            best = min(ours, key=lambda row: row.time_ms)
+            found[layer] = best, met[best.rival]
+    return found
+
+
+def met(one: Series, heads: Sequence[StackRow], short: bool = True) -> list[Line]:
+    """lines(one, short=short), but of layers that met head to head the algorithms and ratios that this gave."""
+    known = {(row.layer, row.algo): row for row in one.rows}
+    best = winners([row for row in heads if row.batch == one.first.batch], short)
+
+    def again(line: Line) -> Line:
+        if line.layer not in best:
+            return line
+        ours, theirs = best[line.layer]
+        row, rival = (known.get((line.layer, each.chosen[line.layer])) for each in (ours, theirs))
+        return Line(line.layer, row, rival, ours.versus) if row and rival else line
+
+    return [again(line) for line in lines(one, short=short)]
+
+
+def comparison(rows: Sequence[Row], stack: Sequence[StackRow], heads: Sequence[StackRow] = ()) -> str:
+    """The whole comparison as Markdown: a column for each batch, a line for each layer, family, and the sequence.
+
+    Ratios of layers are those of `heads` where there are such.
+    """
     series = sorted(gather({"": rows}), key=lambda one: one.first.batch)
     layers = list(dict.fromkeys(layer for one in series for layer in one.layers))
-    tables = {one.first.batch: {line.layer: line for line in lines(one)} for one in series}
+    tables = {one.first.batch: {line.layer: line for line in met(one, heads)} for one in series}
     body = [[layer, *(_cell(tables[one.first.batch].get(layer)) for one in series)] for layer in layers]
     for short, words, strong in ((True, "geometric mean of the convolutions", "**"), (False, IN_FLOAT32, "")):
-        chosen = ([line for line in lines(one, short=short) if line.layer in convolutions(one)] for one in series)
+        chosen = ([line for line in met(one, heads, short) if line.layer in convolutions(one)] for one in series)
         body.append([words, *(f"{strong}{_mean(mean_of(found))}{strong}" for found in chosen)])
     by_family = [family_means(one) for one in series]
     for family in dict.fromkeys(name for found in by_family for name in found):
