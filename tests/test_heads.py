@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,7 +107,10 @@ def test_ratios_are_of_times_taken_together(monkeypatch: pytest.MonkeyPatch) -> 
         assert row.samples == LEAST_ROUNDS
     best = {layer: ours for layer, (ours, _) in winners(rows).items()}
     assert {row.chosen[layer] for layer, row in best.items()} == {"winograd.f4"}
-    assert all(row.versus == pytest.approx(8 / 3) for row in best.values())
+    for row in best.values():
+        times = {plan: [line[3] for line in samples if line[1] == plan] for plan in (row.plan, row.rival)}
+        ratios = [theirs / ours for ours, theirs in zip(times[row.plan], times[row.rival], strict=True)]
+        assert row.versus == median(ratios) > 1
     assert measure_heads(series(ROWS[:2]), "x", device, 0.0, 1) == ([], [])
 
 
