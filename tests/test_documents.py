@@ -51,7 +51,7 @@ COMMITTED = [
     path
     for path in sorted((ROOT / "results").glob("*/**/*.csv"))
     if path.relative_to(ROOT / "results").parts[0] != "runs"
-    and path.parent.name != "gate"
+    and path.parent.name not in ("gate", "trials")
     and not path.name.startswith(("stack", "head-to-head"))
 ]
 
