@@ -29,7 +29,7 @@ format: $(VENV)/.test
 
 # The committed figures of this machine: RESULTS is its folder. Commit first, so that the rows name their commit.
 RESULTS ?= results/amd-epyc-zen5-2-cores
-GPU_RESULTS ?= results/nvidia-h200
+GPU_RESULTS ?= results/nvidia-h100-80gb-hbm3
 
 results: $(VENV)/.torch
 	rm -f $(RESULTS)/batch1.csv $(RESULTS)/batch1.samples.csv

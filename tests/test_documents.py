@@ -22,7 +22,7 @@ from convbench.shapes import parse_shape
 ROOT = Path(__file__).parent.parent
 MACHINE = ROOT / "results" / "amd-epyc-zen5-2-cores"
 HEADLINE, BENCH = MACHINE / "batch1.csv", MACHINE / "bench-cpu"
-GPU = ROOT / "results" / "nvidia-h200"
+GPU = ROOT / "results" / "nvidia-h100-80gb-hbm3"
 
 
 def test_the_column_list_is_that_of_the_schema(tmp_path: Path) -> None:
