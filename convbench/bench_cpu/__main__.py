@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 from convbench.report.series import LIBRARY, Series, gather
 from convbench.report.versus import OURS, OURS_IN_FLOAT32, bound_for, convolutions, within_all
 from convbench.results import ResultsError, read
-from convbench.results.stack import STACK_SAMPLES, StackRow, read_stack, write_stack, write_table
+from convbench.results.stack import HEADS, STACK, STACK_SAMPLES, StackRow, read_stack, write_stack, write_table
 
 if TYPE_CHECKING:
     from convbench.devices.base import Device
 
 NET, BATCHES, NET_BATCH = "alexnet", (1, 16, 64), 16
-STACK, HEADS = "stack", "head-to-head"  # files
 TITLES = {STACK: "convolutions in sequence", HEADS: "head to head"}
 SEED = 1
 

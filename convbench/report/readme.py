@@ -19,7 +19,7 @@ from convbench.report.series import gather
 from convbench.report.tables import best_table
 from convbench.report.versus import comparison, gpu_comparison
 from convbench.results import ResultsError, Row, read
-from convbench.results.stack import read_stack
+from convbench.results.stack import HEADS, STACK, read_stack
 
 USAGE = "usage: python -m convbench.report.readme README.md results/x.csv|folder | results/README.md"
 
@@ -51,9 +51,7 @@ def rewrite_comparison(readme: Path, folder: Path) -> None:
     if not any(row.status == "ok" for row in rows):
         raise ResultsError(f"{folder}: holds no batch*.csv with a row that is ok, so there is nothing to compare")
     link = PurePath(os.path.relpath(folder, readme.parent)).as_posix()
-    stack, heads = (
-        read_stack(path) if (path := folder / f"{name}.csv").is_file() else [] for name in ("stack", "head-to-head")
-    )
+    stack, heads = (read_stack(path) if (path := folder / f"{name}.csv").is_file() else [] for name in (STACK, HEADS))
     text = comparison(rows, stack, heads)
     replace_between(readme, "comparison", f"{text} From [`{folder.name}`]({link}).")
 

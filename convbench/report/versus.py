@@ -136,11 +136,11 @@ def winners(rows: Sequence[StackRow], short: bool = True) -> dict[str, tuple[Sta
     """Of each layer that met head to head, at one batch: the fastest of ours (short: as of within_all), its rival."""
     found: dict[str, tuple[StackRow, StackRow]] = {}
     for layer in dict.fromkeys(layer for row in rows for layer in row.chosen):
-        met = {row.plan: row for row in rows if layer in row.chosen}
-        ours = [row for row in met.values() if row.bound is not None and (short or not row.plan.endswith(SHORT))]
+        ways = {row.plan: row for row in rows if layer in row.chosen}
+        ours = [row for row in ways.values() if row.bound is not None and (short or not row.plan.endswith(SHORT))]
         if ours:
             best = min(ours, key=lambda row: row.time_ms)
-            found[layer] = best, met[best.rival]
+            found[layer] = best, ways[best.rival]
     return found
 
 

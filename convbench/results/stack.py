@@ -1,4 +1,4 @@
-"""The CSV of layers called one after another: a row for each way to do all of them, with its interval and its ratio."""
+"""The CSV of layers in sequence, or head to head: a row for each way to do them, with its interval and its ratio."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from convbench.results.schema import NotWritten, ResultsError, cell
+
+STACK, HEADS = "stack", "head-to-head"  # names of such files: of layers in sequence, and of single layers
 
 
 @dataclass(frozen=True)
