@@ -11,7 +11,6 @@ import pytest
 from cuda_host.launch import KernelError, LaunchError
 from cuda_host.snippet import kernel
 
-from convbench.devices import following
 from convbench.devices.cuda import Cuda
 from convbench.devices.following import launch_following, least_shared
 
@@ -91,7 +90,6 @@ def test_only_what_follows_on_a_gpu_that_can_begins_early(
     device.xp = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda: stream))
     device.launch(take, (5,), (96,), ARGUMENTS, 4096, follows=follows)
     assert usual == ([] if early else [((5,), (96,), ARGUMENTS, 4096)])
-    assert following.FOLLOWING == 90
 
 
 @pytest.mark.parametrize(("blocks", "each"), [(1, 1), (132, 1), (133, 2), (264, 2), (528, 4), (10000, 76)])
