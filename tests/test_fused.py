@@ -29,14 +29,14 @@ from convbench.shapes import ConvShape, parse_shape
 from convbench.vector import build
 from convbench.vector.product import ALL, Kept
 from convbench.vector.target import Target
-from convbench.vector.weights import FIXED24, FLOAT32, Weights
+from convbench.vector.weights import FIXED24, FLOAT32, PAIRS, Weights
 
 
-def planned(problem: Problem, device: Cpu, make: Any, m: Any, bits: int) -> Plan:
+def planned(problem: Problem, device: Cpu, make: Any, m: Any, weights: Weights) -> Plan:
     """The engine's plan, or without a transform that of a fully connected layer."""
     if make is None:
-        return gemv.streaming(problem, device, bits)
-    return plan_of(problem, device, make, m, Weights(bits))
+        return gemv.streaming(problem, device, *weights)
+    return plan_of(problem, device, make, m, weights)
 
 
 # Geometries, each of which is compiled: filter, stride and dilation, transform, outputs of a tile.
@@ -70,7 +70,7 @@ def cases(draw: st.DrawFn) -> tuple[ConvShape, Callable[[int, int], Transform], 
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names a CPU of another kind")
-@pytest.mark.parametrize("bits", [32, 24])
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS])
 @pytest.mark.parametrize(
     ("word", "make", "m"),
     [
@@ -81,13 +81,13 @@ def cases(draw: st.DrawFn) -> tuple[ConvShape, Callable[[int, int], Transform], 
         ("n7c300h1w1k70r1s1", None, None),
     ],
 )
-def test_narrower_registers(monkeypatch: pytest.MonkeyPatch, word: str, make: Any, m: Any, bits: int) -> None:
+def test_narrower_registers(monkeypatch: pytest.MonkeyPatch, word: str, make: Any, m: Any, weights: Weights) -> None:
     """The same on a CPU that has but SSE: this one can run its code."""
     for module in (build, plan, gemv):
         monkeypatch.setattr(module, "host", lambda: Target("nehalem", ""))
     problem = Problem(parse_shape(word))
     x, w = problem.operands(0)
-    y = answer(planned(problem, Poisoned(2), make, m, bits), problem, x, w)
+    y = answer(planned(problem, Poisoned(2), make, m, weights), problem, x, w)
     assert error_of(y, x, w, problem.shape) < 3e-6
 
 
@@ -122,9 +122,9 @@ def test_eleven_points_err_little() -> None:
     case=cases(),
     threads=st.integers(1, 3),
     caches=st.sampled_from(CACHES),
-    weights=st.sampled_from([FLOAT32, FIXED24]),
+    weights=st.sampled_from([FLOAT32, FIXED24, PAIRS]),
 )
-@settings(max_examples=60)
+@settings(max_examples=80)
 def test_random_shapes(case: Any, threads: int, caches: tuple[int, int], weights: Weights) -> None:
     """Right, with the same bits on one thread, and again: threads and buffers' contents decide nothing."""
     shape, make, m = case
@@ -177,7 +177,7 @@ class Page:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 @pytest.mark.parametrize("at_end", [True, False])
-@pytest.mark.parametrize("bits", [32, 24])
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS])
 @pytest.mark.parametrize(
     ("word", "make", "m"),
     [
@@ -190,12 +190,12 @@ class Page:
         ("n9c1h1w5k3r1s5", None, None),
     ],
 )
-def test_nothing_is_touched_outside(word: str, make: Any, m: Any, at_end: bool, bits: int) -> None:
+def test_nothing_is_touched_outside(word: str, make: Any, m: Any, at_end: bool, weights: Weights) -> None:
     problem = Problem(parse_shape(word))
     device = Poisoned(2)
     host_x, w = problem.operands(0)
     x, y = Page(host_x, at_end), Page(np.zeros(problem.shape.y_shape, np.float32), at_end)
-    made = planned(problem, device, make, m, bits)
+    made = planned(problem, device, make, m, weights)
     u = Page(made.prepare(w), at_end)
     made.run(x.array, u.array, y.array)
     assert error_of(y.array, host_x, w, problem.shape) < 3e-6

@@ -26,6 +26,7 @@ from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
 from convbench.shapes import parse_shape
 from convbench.vector import room
+from convbench.vector.weights import PAIRS
 
 
 class Counting(Cpu):
@@ -44,6 +45,7 @@ MAKERS: dict[str, Callable[[Problem, Device], Plan]] = {
     "direct.wide": wide.on_cpu,
     "direct.int8x3": partial(direct_int8x3.plan, target=IN_MEMORY),
     "fft.tiled": fft.plan,
+    "fft.tiled.pairs": partial(fft.plan, weights=PAIRS),
     "fft.int8x3": partial(fft_int8x3.plan, target=IN_MEMORY),
     "gemm.panel": gemm.packed,
     "gemm.panel.pairs": gemm.in_pairs,

@@ -20,8 +20,9 @@ from convbench.algorithms.gemm.halves import in_halves
 from convbench.algorithms.gemm.stream import IN_PAIRS, PLAIN, multiply, stream
 from convbench.vector.build import compiled, optimised
 from convbench.vector.distance import exchange
+from convbench.vector.panel import PANEL, panel
 from convbench.vector.peak import multiply_adds
-from convbench.vector.product import PANEL, Asks, most_rows, panel, product
+from convbench.vector.product import Asks, most_rows, product, rows_together
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
 from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, PAIRS, Weights
@@ -81,7 +82,7 @@ def test_sums_stay_in_registers(name: str, weights: Weights) -> None:
     for panels in {1, target.panels}:
         rows, each = most_rows(target, panels, weights), BLOCK // target.lanes
         asks = Asks(True, target.bars_passers, True, True)
-        (loop,) = loops(target, asks.arguments, product, rows, panels, asks, weights)
+        (loop,) = loops(target, asks.arguments(weights), product, rows, panels, asks, weights)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", loop)
         assert len(re.findall(r"vfmadd\w+ps", loop)) == rows * each * panels
         assert ("zmm" in loop) == (target.lanes == 16)
@@ -103,6 +104,21 @@ def test_pairs_stay_in_registers(name: str) -> None:
             assert len(re.findall(operation + r"\w*ps", loop)) == 2 * rows * panels * BLOCK // target.lanes
 
 
+@ON_X86
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
+def test_pairs_of_tiles_stay_in_registers(name: str) -> None:
+    """The loop of threes, and that of what is left behind them."""
+    target = TARGETS[name]
+    for panels in {1, target.panels}:
+        rows, each = rows_together(target, panels, PAIRS), panels * BLOCK // target.lanes
+        asks = Asks(True, target.bars_passers, True, True)
+        threes, rest = loops(target, asks.arguments(PAIRS), product, rows, panels, asks, PAIRS)
+        assert not re.search(r"mm\d+, .*\(%r[sb]p", threes + rest)
+        for operation in ("vfmadd", "vadd"):
+            assert len(re.findall(operation + r"\w*ps", threes)) == 2 * rows * each
+        assert len(re.findall(r"vfmadd\w*ps", rest)) == rows * each
+
+
 def test_what_registers_hold() -> None:
     assert {name: (t.lanes, most_rows(t, 1, FLOAT32), t.panels) for name, t in TARGETS.items()} == {
         "nehalem": (4, 3, 1), "haswell": (8, 6, 1), "znver3": (8, 6, 1), "skylake-avx512": (16, 28, 2),
@@ -112,6 +128,9 @@ def test_what_registers_hold() -> None:
     assert Target("x", "+neon").sums == 28
     assert {name: most_rows(t, t.panels, PAIRS) for name, t in TARGETS.items()} == {
         "nehalem": 1, "haswell": 4, "znver3": 4, "skylake-avx512": 12, "znver4": 26, "znver5": 12,
+    }  # fmt: skip
+    assert {name: rows_together(t, t.panels, PAIRS) for name, t in TARGETS.items()} == {
+        "nehalem": 1, "haswell": 4, "znver3": 4, "skylake-avx512": 12, "znver4": 16, "znver5": 12,
     }  # fmt: skip
     assert {name for name, t in TARGETS.items() if t.bars_passers} == {"znver3", "znver4", "znver5"}
     assert {name for name, t in TARGETS.items() if t.keeps_own} == {"znver3", "znver4", "znver5"}

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from vector_targets import EVERYWHERE, floats, run
 
+from convbench.algorithms.fused.sizes import scale
 from convbench.devices.cpu import Cpu
 from convbench.vector.build import Program
 from convbench.vector.code import Code
+from convbench.vector.panel import PANEL, Later, cut_rows, panel
 from convbench.vector.peak import multiply_add_peak
-from convbench.vector.product import ALL, PANEL, Asks, Kept, Later, cut_rows, panel
+from convbench.vector.product import ALL, Asks, Kept, slabs_of, summed_at_once
 from convbench.vector.target import Target, host
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, Weights
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, PAIRS, Weights
 
 ANY_ROWS = "pippii" + "i" * 6
 ONE = (ALL,)
@@ -51,6 +53,35 @@ def test_products_of_any_size(
         whole[:, np.arange(depth) % ways[-1].stride >= ways[-1].run] = 0
         for i in range(panels):
             np.testing.assert_allclose(c[i, plane, :rows], whole @ b[i, plane, :depth], rtol=1e-4, atol=1e-4)
+    assert (c[:, :, rows] == 5).all()
+    assert (c[panels:] == 5).all()
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize(("rows", "depth", "planes"), [(1, 16, 1), (2, 48, 3), (7, 208, 1), (37, 96, 2), (5, 448, 2)])
+def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, panels: int) -> None:
+    """Rows and columns of any size, what is left behind threes, and sums that join others (448)."""
+    slabs, chunk = slabs_of(depth, PAIRS), summed_at_once(depth, PAIRS)
+    assert slabs - depth // BLOCK == -(-depth // chunk) == 1 + (depth > 384)
+    a, b = np.full((planes, slabs, rows + 2, BLOCK), np.nan, np.float32), floats(2, planes, depth, BLOCK)
+    numbers = floats(planes, depth // BLOCK, rows, BLOCK) * 10.0 ** np.linspace(-9, 9, rows)[:, None]
+    a[:, : depth // BLOCK, :rows] = numbers = numbers.astype(np.float32)
+    b *= 10.0 ** np.linspace(-5, 5, BLOCK)
+    for plane in range(planes):
+        for first in range(0, depth, chunk):
+            here, ends = a[plane, first // BLOCK :], a[plane, depth // BLOCK + first // chunk :]
+            run(target, "ppiii", scale, [here, ends, a[0, 0].nbytes, min(chunk, depth - first), rows])
+    _, u = PAIRS.room(Cpu(1), (2, planes), depth)
+    PAIRS.pack(np, b, u)
+    c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
+    steps = [planes, a[0].nbytes, u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    run(target, ANY_ROWS, any_rows, [a, a[0, 0].nbytes, u, c, rows, depth, *steps], panels, PAIRS)
+    for plane in range(planes):
+        whole = numbers[plane].transpose(1, 0, 2).reshape(rows, -1).astype(float)
+        for i in range(panels):
+            terms = np.sqrt(whole**2 @ b[i, plane].astype(float) ** 2)
+            assert (abs(c[i, plane, :rows] - whole @ b[i, plane]) < 3e-6 * terms).all()
     assert (c[:, :, rows] == 5).all()
     assert (c[panels:] == 5).all()
 

@@ -101,6 +101,18 @@ def test_pairs_lie_together_behind_what_they_come_to() -> None:
     np.testing.assert_allclose(lines[:, :, 0], -pairs, rtol=1e-6, atol=1e-30)
 
 
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_what_is_left_behind_threes_lies_as_it_is(left: int) -> None:
+    depth = THREE + left * BLOCK
+    panels = np.random.default_rng(3).standard_normal((2, depth, BLOCK)).astype(np.float32)
+    parts = packed(PAIRS, panels).view(np.float32).reshape(2, -1, BLOCK)
+    assert parts.nbytes == 2 * PAIRS.before(depth)
+    assert np.array_equal(parts[:, 2 + THREE :] * parts[:, :1], panels[:, THREE:])
+    numbers = panels / parts[:, :1]
+    pairs = (numbers[:, :BLOCK].astype(float) * numbers[:, BLOCK : 2 * BLOCK]).sum(axis=1)
+    np.testing.assert_allclose(parts[:, 1], -pairs, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 6144), (FIXED24, 48, 4672), (PAIRS, 64, 6336)])
 def test_sizes(weights: Weights, line: int, whole: int) -> None:
     assert (weights.line, weights.before(2 * THREE)) == (line, whole)

@@ -19,7 +19,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from convbench.vector.numbers import INT, INT32, POINTER, Index, Mask, Number, Pointer, Variable, Vector, Writer
+from convbench.vector.numbers import FLOAT, INT, INT32, POINTER, Index, Mask, Number, Pointer, Variable, Vector, Writer
 
 __all__ = ["INT32", "Code", "Index", "Mask", "Number", "Pointer", "Variable", "Vector"]
 
@@ -50,6 +50,10 @@ class Code(Writer):
     def vector(self, number: float) -> Vector:
         """The same number in all lanes."""
         return Vector(self, self.constant(number))
+
+    def number(self, index: Index) -> Vector:
+        """A whole number from 0 on in all lanes, rounded."""
+        return Vector(self, self.in_all_lanes(self.builder.uitofp(index.value, FLOAT), self.kind))
 
     def variable(self, initial: float) -> Variable:
         """A vector that changes."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from convbench.vector.build import Program, address_of
-from convbench.vector.code import Code, Index, Number, Pointer
+from convbench.vector.build import Program
+from convbench.vector.code import Code, Index, Pointer, Variable, Vector
+from convbench.vector.pairs import add_pairs
 from convbench.vector.target import SPARE, Target
-from convbench.vector.weights import BLOCK, LINE, Weights
+from convbench.vector.weights import BLOCK, LINE, THREE, Weights
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
+CHUNK_IN_PAIRS = 8 * THREE  # more there: what pairs come to is added to each sum
+ROWS_IN_PAIRS = 16  # whose sums are made together: more take as long each, and longer to compile
 RESULT_LINES, INPUT_LINES = 4, 2  # of what comes later that are asked for with each 16 numbers of the depth
-NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
-FURTHER = 12288  # and so many more, where a B is asked for twice (Target.drops_requests)
+FURTHER = 12288  # bytes that a B is asked for ahead of where it is asked for again (Target.drops_requests)
 
 
 class Kept(NamedTuple):
@@ -44,10 +46,38 @@ class Asks(NamedTuple):
         """Of what comes later: the lines with each 16 numbers of the depth, and whether they will be written."""
         return [(RESULT_LINES, True)] * self.for_result + [(INPUT_LINES, False)] * self.for_input
 
-    @property
-    def arguments(self) -> str:
+    def arguments(self, weights: Weights) -> str:
         """Of a product that asks so."""
-        return "pipppii" + "pi" * (2 + len(self.later)) + "ii"
+        return "pipppii" + "pi" * (2 + len(self.later)) + "ii" + "p" * weights.in_pairs
+
+
+class Ahead(NamedTuple):
+    """What a product asks for ahead, and where: places, each with the bytes it moves on."""
+
+    asks: Asks
+    twice: bool  # the next B (Target.drops_requests)
+    lines_of_a: range  # with each number of the depth
+    panels: int
+    a: tuple[Pointer, Index]
+    b: tuple[Pointer, Index]
+    later: list[tuple[Pointer, Index]]
+    next_b: Index
+
+    def with_number(self, k: Index) -> None:
+        """With the k-th number of the depth."""
+        for line in self.lines_of_a if self.asks.for_a else ():
+            (self.a[0] + (k * self.a[1] + line)).prefetch()
+        for panel in range(self.panels):
+            place = self.b[0] + (k * self.b[1] + self.next_b * panel)
+            if self.twice:
+                (place + FURTHER).prefetch()
+            place.prefetch(self.asks.once)
+
+    def with_block(self, block: Index) -> None:
+        """With a block of 16 of them."""
+        for (place, step), (lines, write) in zip(self.later, self.asks.later, strict=True):
+            for line in range(lines):
+                (place + (block * lines + line) * step).prefetch(write=write)
 
 
 def product(
@@ -57,28 +87,31 @@ def product(
 
     Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
     or 0, what to prefetch by the way (A, B, asks.later): places, each with the bytes it moves on for each k, those of
-    `later` for each line; then the bytes from B, and from C, to the next panel.
+    `later` for each line; then the bytes from B, and from C, to the next panel. In pairs also a line for each row of A:
+    what its pairs come to, and the inverse of its power.
     """
-    a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, *later, next_b, next_c = code.arguments
-    each = BLOCK // code.lanes
-    halves = [(panel, j) for panel in range(panels) for j in range(each)]
+    a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, *rest = code.arguments
+    coming = 2 * len(asks.later)
+    later, (next_b, next_c) = list(zip(rest[:coming:2], rest[1:coming:2], strict=True)), rest[coming : coming + 2]
+    halves = [(panel, j) for panel in range(panels) for j in range(BLOCK // code.lanes)]
     sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
-    for first in code.range(0, depth, kept.stride):
+    ahead = Ahead(
+        asks, program.target.drops_requests, range(0, rows * LINE // BLOCK, LINE), panels, (ahead_a, step_a),
+        (ahead_b, step_b), later, next_b,
+    )  # fmt: skip
+    start, lines, pairs_of_b = code.index(0), b, []
+    if weights.in_pairs:
+        threes = depth // THREE
+        start, lines = threes * THREE, b + threes * LINE
+        pairs_of_b = _add_in_pairs(code, (a, slab), (b, next_b), threes, halves, sums, ahead)
+    for first in code.range(start, depth, kept.stride):
         block = first // BLOCK
         numbers = a + block * slab + (first - block * BLOCK) * 4
-        for place, step, (lines, write) in zip(later[::2], later[1::2], asks.later, strict=True):
-            for line in range(lines):
-                (place + (block * lines + line) * step).prefetch(write=write)
+        ahead.with_block(block)
         for i in code.range(code.least(depth - first, kept.run)):
             k = first + i
-            for line in range(0, rows * LINE // BLOCK, LINE) if asks.for_a else ():
-                (ahead_a + (k * step_a + line)).prefetch()
-            for panel in range(panels):
-                place = ahead_b + (k * step_b + next_b * panel)
-                if program.target.drops_requests:
-                    (place + FURTHER).prefetch()
-                place.prefetch(asks.once)
-            line = b + k * weights.line
+            ahead.with_number(k)
+            line = lines + k * weights.line
             vectors = [weights.load(code, line + next_b * panel, j) for panel, j in halves]
             for r in range(rows):
                 number = (numbers + i * 4 + r * LINE).broadcast()
@@ -87,10 +120,43 @@ def product(
     with code.cases(adds, (0, 1)) as cases:
         for joins in cases:
             for r in range(rows):
-                for (panel, j), total in zip(halves, sums[r], strict=True):
+                for h, ((panel, j), total) in enumerate(zip(halves, sums[r], strict=True)):
                     place = c + (next_c * panel + (r * LINE + j * code.bytes))
-                    whole = weights.scaled(code, total.get(), scales + next_b * panel, j)
+                    value = total.get()
+                    if weights.in_pairs:
+                        of_row, inverse = ((rest[-1] + (r * LINE + 4 * number)).broadcast() for number in range(2))
+                        value = (value + (pairs_of_b[h].get() + of_row)) * inverse
+                    whole = weights.scaled(code, value, scales + next_b * panel, j)
                     place.store(place.load() + whole if joins else whole)
+
+
+def _add_in_pairs(
+    code: Code, of_a: tuple[Pointer, Index], of_b: tuple[Pointer, Index], threes: Index, halves: list[tuple[int, int]],
+    sums: list[list[Variable]], ahead: Ahead,
+) -> list[Variable]:  # fmt: skip
+    """sums += A B over so many threes, but for what pairs come to; of B they are returned. of_a, of_b: with steps."""
+    (a, slab), (b, next_b) = of_a, of_b
+    totals, three_bytes = [code.variable(0.0) for _ in halves], LINE + THREE * LINE
+
+    def vectors(line: Pointer) -> list[Vector]:
+        return [(line + (next_b * panel + j * code.bytes)).load() for panel, j in halves]
+
+    def pairs(three: Index) -> None:
+        for part in range(3):
+            ahead.with_block(three * 3 + part)
+        for total, vector in zip(totals, vectors(b + three * three_bytes), strict=True):
+            total.add(vector)
+
+    def numbers_of_a(three: Index, i: Index, part: int, r: int) -> Vector:
+        return (a + (three * 3 + part) * slab + i * 4 + r * LINE).broadcast()
+
+    def vectors_of_b(three: Index, i: Index, part: int) -> list[Vector]:
+        place = i * 3 + part
+        ahead.with_number(three * THREE + place)
+        return vectors(b + three * three_bytes + (place + 1) * LINE)
+
+    add_pairs(code, threes, sums, numbers_of_a, vectors_of_b, pairs)
+    return totals
 
 
 def most_rows(target: Target, panels: int, weights: Weights) -> int:
@@ -104,126 +170,21 @@ def most_rows(target: Target, panels: int, weights: Weights) -> int:
     return (target.sums - weights.spare) // vectors
 
 
-def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept) -> Any:
-    """The micro-kernel for that many rows and panels."""
-    return program.function(asks.arguments, product, rows, panels, asks, weights, kept)
+def rows_together(target: Target, panels: int, weights: Weights) -> int:
+    """Rows whose sums are made together."""
+    most = most_rows(target, panels, weights)
+    return min(most, ROWS_IN_PAIRS) if weights.in_pairs else most
 
 
-class RowCut(NamedTuple):
-    """How a product of any number of rows is cut: found once, as divisions cost as much as a short product."""
-
-    parts: Index
-    least: Index  # rows of a part
-    longer: Index  # so many parts have one row more
-    chunk: Index  # numbers summed before their sum joins the others, a multiple of BLOCK
-    share_a: Index  # bytes of the next A a part prefetches
-    step_a: Index  # and those for each k
-    share_b: Index  # bytes of the next B a part prefetches
-    step_b: Index  # and those for each k
+def summed_at_once(depth: Any, weights: Weights) -> Any:
+    """Numbers summed before their sum joins the others, so that all parts of a depth are alike; an int or an Index."""
+    most, unit = (CHUNK_IN_PAIRS, THREE) if weights.in_pairs else (CHUNK, BLOCK)
+    pieces = (depth + (most - 1)) // most
+    return ((depth + (pieces - 1)) // pieces + (unit - 1)) // unit * unit
 
 
-class Later(NamedTuple):
-    """Lines that will be written, or read, when all planes are done: runs of them, which the planes ask for in turn.
-
-    They have longer to come than is left then; and a core waits for few lines at a time.
-    """
-
-    first: Pointer  # of the first run
-    plane: Index  # number of the first plane
-    lines: Index  # that each plane asks for
-    run: Index  # lines of a run
-    step: Index  # bytes from run to run
-
-    def of(self, plane: Index) -> Pointer:
-        """The first line that a plane, counted from the first one, asks for."""
-        before = (self.plane + plane) * self.lines
-        return self.first + (before // self.run * self.step + before % self.run * LINE)
-
-
-def cut_rows(
-    program: Program, code: Code, rows: Number, depth: Index, slab: Index, panels: int, weights: Weights
-) -> RowCut:
-    """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab, for products of so many panels."""
-    most = most_rows(program.target, panels, weights)
-    some = code.most(rows, 1)
-    parts = (some + (most - 1)) // most
-    least = some // parts
-    pieces = (depth + (CHUNK - 1)) // CHUNK
-    return RowCut(
-        parts, least, some % parts, ((depth + (pieces - 1)) // pieces + (BLOCK - 1)) // BLOCK * BLOCK,
-        (depth + (BLOCK - 1)) // BLOCK * slab // parts, (slab // parts + (BLOCK - 1)) // BLOCK,
-        weights.before(depth) // parts, (parts + (weights.line - 1)) // parts,
-    )  # fmt: skip
-
-
-Ways = tuple[Kept, ...]
-
-
-def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights, ways: Ways = (ALL,)) -> None:
-    """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
-
-    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
-    A, B and C, and from B, and from C, to the next panel; what is written Later, and what is read; which of the ways
-    the depth is gone through, if there are several. The A and B of the next plane are prefetched by the way: each part
-    fetches its share of them, evenly, as memory answers no faster in a hurry.
-    Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
-    first cache before it is read.
-    """
-    first_a, slab, first_b, first_c, depth, *numbers = code.arguments
-    cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
-    planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
-    written, read, way = Later(*rest[6:11]), Later(*rest[11:16]), rest[-1]
-    for plane in code.range(planes):
-        a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
-        later = [
-            (coming.of(plane), coming.lines * LINE)
-            for coming, is_asked in ((written, asks.for_result), (read, asks.for_input))
-            if is_asked
-        ]
-        rest_of_plane = (cut, (a, b, c), slab, depth, (plane_a, plane_b), later, (beside_b, beside_c))
-        if len(ways) == 1:
-            _plane(program, code, (panels, asks, weights, *ways), *rest_of_plane)
-            continue
-        with code.cases(way, range(len(ways))) as cases:
-            for number in cases:
-                _plane(program, code, (panels, asks, weights, ways[number]), *rest_of_plane)
-
-
-def _plane(
-    program: Program, code: Code, form: tuple[int, Asks, Weights, Kept], cut: RowCut,
-    places: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, steps: tuple[Index, Index],
-    later: list[tuple[Pointer, Index]], beside: tuple[Index, Index],
-) -> None:  # fmt: skip
-    """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes."""
-    (panels, asks, weights, kept), (a, b, c) = form, places
-    shares = [count // cut.parts for _, count in later]
-    moves = [
-        (share * BLOCK // lines + (depth - 1)) // depth for share, (lines, _) in zip(shares, asks.later, strict=True)
-    ]
-    for part in code.range(cut.parts):
-        first = part * cut.least + code.least(part, cut.longer)
-        count = cut.least + code.choose(part < cut.longer, 1, 0)
-        ahead_a = a + steps[0] + part * cut.share_a
-        ahead_b = b + code.choose(cut.parts >= 2, steps[1] + part * cut.share_b, NEAR)
-        source, into = a + first * LINE, c + first * LINE
-        with code.cases(count, range(1, most_rows(program.target, panels, weights) + 1)) as cases:
-            for number in cases:
-                for k in code.range(0, depth, cut.chunk):
-                    comes: list[Pointer | Index] = []
-                    for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
-                        comes += [place + part * share + k * lines // BLOCK * move, move]
-                    code.call(
-                        product_of(program, number, panels, asks, weights, kept),
-                        source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
-                        code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
-                        ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
-                        *comes, *beside,
-                    )  # fmt: skip
-
-
-PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "i"  # its arguments
-
-
-def panel_address(panels: int, asks: Asks, weights: Weights, ways: Ways) -> int:
-    """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
-    return address_of(PANEL, panel, panels, asks, weights, ways)
+def slabs_of(depth: Any, weights: Weights) -> Any:
+    """Slabs of A; in pairs one more behind them for each sum that joins: a line for each row, as of `product`."""
+    chunk = summed_at_once(depth, weights)
+    ends = (depth + (chunk - 1)) // chunk if weights.in_pairs else 0
+    return (depth + (BLOCK - 1)) // BLOCK + ends

@@ -9,7 +9,8 @@ from llvmlite import ir
 from convbench.vector.code import Vector
 from convbench.vector.numbers import INT32
 
-EXPONENT = 23  # the bit of float32 at which the exponent begins; it is 127 for 1
+EXPONENT = 23  # the bit of float32 at which the exponent begins
+BIAS = 127  # the exponent of 1
 SIZE = 0x7FFFFFFF  # all bits but the sign
 
 
@@ -42,10 +43,10 @@ def most_of_all(numbers: Vector, larger: Callable[[Vector, Vector], Vector] = mo
     return numbers
 
 
-def powers(numbers: Vector) -> tuple[Vector, Vector]:
+def powers(numbers: Vector, least: int = -125) -> tuple[Vector, Vector]:
     """Powers of two that bring numbers above 0 to between 2 and 4, and their inverses; 0 is the inverse of 0's.
 
-    Numbers below 2^-125 are brought to below 2.
+    Numbers below 2^least, which is 2^-125 or more, are brought to below 2.
     """
     code, builder, kind = numbers.code, numbers.code.builder, ir.VectorType(INT32, numbers.code.lanes)
 
@@ -53,7 +54,7 @@ def powers(numbers: Vector) -> tuple[Vector, Vector]:
         return ir.Constant(kind, [number] * code.lanes)
 
     exponent = builder.lshr(builder.bitcast(numbers.value, kind), same(EXPONENT))
-    for comparison, limit in (("<", 2), (">", 254)):
+    for comparison, limit in (("<", BIAS + least), (">", 254)):
         exponent = builder.select(builder.icmp_signed(comparison, exponent, same(limit)), same(limit), exponent)
     up, down = builder.sub(same(255), exponent), builder.sub(exponent, same(1))
     power, inverse = (builder.bitcast(builder.shl(bits, same(EXPONENT)), code.kind) for bits in (up, down))

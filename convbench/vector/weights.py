@@ -11,7 +11,7 @@ Whole numbers below 2^24 are exact in float32, so products are made with them, a
 
 For products in pairs (algorithms/gemm/paired.py) float32 is multiplied by a power of two for each column, so that its
 root mean square is about 1; scale[j] is the inverse. Of each three blocks of 16 numbers those with the same place
-follow one another, and before them there is a line for what their pairs come to:
+follow one another, and before them there is a line for what their pairs come to (a block or two may be left over):
 
     pairs[j] = - sum over k < 16 of b[k, j] b[16 + k, j]
 """
@@ -42,6 +42,11 @@ class Weights(NamedTuple):
         return self.bits != 32 or self.in_pairs
 
     @property
+    def words(self) -> str:
+        """What a row's note says of a form that is not float32 alone."""
+        return "products in pairs" if self.in_pairs else f"filters in {self.bits} bits"
+
+    @property
     def line(self) -> int:
         """Bytes of 16 numbers."""
         return BLOCK * self.bits // 8
@@ -69,7 +74,8 @@ class Weights(NamedTuple):
     def before(self, k: Any) -> Any:
         """Bytes of a panel before its k-th line of numbers, so with k its depth all of them; an int or an Index.
 
-        For products in pairs k is a multiple of THREE; what its pairs come to is not among them.
+        For products in pairs k is a multiple of THREE, or the depth, one of BLOCK; what the pairs of the k-th number
+        come to is not among them.
         """
         return k * self.line + self.head + (k // THREE * LINE if self.in_pairs else 0)
 
@@ -122,12 +128,14 @@ def as_large_as_one(xp: Any, panels: Any) -> tuple[Any, Any]:
 
 
 def _pack_pairs(xp: Any, panels: Any, into: Any) -> None:
-    """The same for products in pairs; into as float32, the depth a multiple of THREE."""
+    """The same for products in pairs; into as float32, the depth a multiple of BLOCK."""
     lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
+    paired, end = threes * THREE, BLOCK + threes * (1 + THREE) * BLOCK
     scaled, scales = as_large_as_one(xp, panels)
     into[..., :BLOCK] = scales[..., 0, :]
-    numbers = scaled.reshape(*lead, threes, 3, BLOCK, BLOCK)
-    lines = into[..., BLOCK:].reshape(*lead, threes, 1 + THREE, BLOCK)
+    into[..., end:] = scaled[..., paired:, :].reshape(*lead, -1)
+    numbers = scaled[..., :paired, :].reshape(*lead, threes, 3, BLOCK, BLOCK)
+    lines = into[..., BLOCK:end].reshape(*lead, threes, 1 + THREE, BLOCK)
     first, second = (numbers[..., part, :, :].astype(xp.float64) for part in (0, 1))
     with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to
         lines[..., 0, :] = -(first * second).sum(axis=-2)

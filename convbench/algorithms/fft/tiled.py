@@ -42,6 +42,14 @@ def in_24_bits(problem: Problem, device: Device) -> Plan:
     return vector.plan(problem, device, FIXED24)
 
 
+def in_pairs(problem: Problem, device: Device) -> Plan:
+    """Vector code, products of spectra in pairs."""
+    from convbench.algorithms.fft import vector
+    from convbench.vector.weights import PAIRS
+
+    return vector.plan(problem, device, PAIRS)
+
+
 def tiled(problem: Problem, device: Device) -> Plan:
     """Each axis takes its own size; an output that one small tile covers is left to the size of fft.full."""
     whole = full_size(problem.shape)
@@ -100,5 +108,12 @@ ALGORITHMS = [
         refuses=nothing_slides,
         precisions={"cpu": ("float32",)},
         summary="fft.tiled with the filters' spectra kept in 24 bits a number",
+    ),
+    Algorithm(
+        "fft.tiled.pairs",
+        on={"cpu": in_pairs},
+        refuses=nothing_slides,
+        precisions={"cpu": ("float32",)},
+        summary="fft.tiled with products of spectra in pairs: of three two as one of sums, which adders make",
     ),
 ]

@@ -15,12 +15,18 @@ from __future__ import annotations
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, Block
 from convbench.algorithms.fused.lines import gather
 from convbench.algorithms.fused.panels import finish_panels
+from convbench.algorithms.fused.sizes import bring_to_size
 from convbench.algorithms.fused.stages import Tile, forward_columns, forward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.weights import BLOCK, LINE, Weights
+
+
+def rounds(weights: Weights) -> int:
+    """How often work is shared out for a block that is not a thread's own."""
+    return 3 if weights.in_pairs else 2
 
 
 def convolve(
@@ -57,6 +63,9 @@ def convolve(
                 with clock.phase(0):
                     ahead = code.choose(i + 1 < items, block.input_place(f, place(i + 1, group)), then)
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
+            for point in code.range(tile.planes) if weights.in_pairs else ():
+                with clock.phase(0):
+                    bring_to_size(program, code, f, block, group, point)
             first, last = share * f.items // f.block_shares, (share + 1) * f.items // f.block_shares
             for item in code.range(first, last):
                 next_x = (f.pointer("x") + then, (item - first) * tile.planes)
@@ -67,12 +76,16 @@ def convolve(
     for number in code.range(f.blocks * sets):
         first = number % sets * f.block_groups
         block = Block(code, f, tile, number // sets, shared - first * f.group_bytes, scratch)
-        counters = f.pointer("counters") + number * 2 * f.tickets
+        counters = f.pointer("counters") + number * rounds(weights) * f.tickets
         items = block.images * each
         with shared_out(code, counters, items, team) as item, clock.phase(0):
             ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
             transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
-        with shared_out(code, counters + f.tickets, f.block_groups * f.items, team) as item:
+        if weights.in_pairs:
+            with shared_out(code, counters + f.tickets, f.block_groups * tile.planes, team) as item, clock.phase(0):
+                bring_to_size(program, code, f, block, first + item // tile.planes, item % tile.planes)
+        counters += (rounds(weights) - 1) * f.tickets
+        with shared_out(code, counters, f.block_groups * f.items, team) as item:
             next_x = (f.pointer("x"), code.index(0))  # all threads read it: none asks
             finish_panels(program, code, tile, side, weights, f, block, first * f.items + item, next_x, clock)
     code.fence()

@@ -13,7 +13,7 @@ from convbench.algorithms.fused.stages import Tile, backward_column, backward_ro
 from convbench.vector.build import Program
 from convbench.vector.clock import Clock
 from convbench.vector.code import Code, Index, Pointer
-from convbench.vector.product import PANEL, RowCut, cut_rows
+from convbench.vector.panel import PANEL, RowCut, cut_rows
 from convbench.vector.team import Fields
 from convbench.vector.weights import BLOCK, LINE, Weights
 

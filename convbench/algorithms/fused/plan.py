@@ -8,7 +8,7 @@ from typing import Any
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
-from convbench.algorithms.fused.engine import convolve
+from convbench.algorithms.fused.engine import convolve, rounds
 from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.passing import KEPT, Kernels, later_lines, passage
@@ -17,9 +17,11 @@ from convbench.algorithms.fused.values import Transform
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
 from convbench.devices.base import Device
 from convbench.problem import Problem
+from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
-from convbench.vector.product import ALL, Kept, panel_address
+from convbench.vector.panel import panel_address
+from convbench.vector.product import ALL, Kept, slabs_of
 from convbench.vector.room import Rooms
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, tickets
@@ -32,15 +34,22 @@ def odd_lines(count: int) -> int:
     return (lines + 1 - lines % 2) * LINE
 
 
+def depth_of(s: ConvShape, rows: UnitAxis, columns: UnitAxis, weights: Weights) -> int:
+    """Channels of a group after the split; for products in pairs filled up to whole blocks."""
+    depth = s.c // s.groups * rows.channels * columns.channels
+    return ceil_div(depth, BLOCK) * BLOCK if weights.in_pairs else depth
+
+
 def sizes(
-    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, work: Work, blocks: Blocks
-) -> dict[str, int]:
+    problem: Problem, device: Device, tile: Tile, rows: UnitAxis, columns: UnitAxis, work: Work, blocks: Blocks,
+    weights: Weights,
+) -> dict[str, int]:  # fmt: skip
     """The kernel's FIELDS but for addresses."""
     s, side = problem.shape, work.panels
-    depth, filters = s.c // s.groups * rows.channels * columns.channels, s.k // s.groups
+    depth, filters = depth_of(s, rows, columns, weights), s.k // s.groups
     most = blocks.images * blocks.tile_rows * columns.tiles  # tiles a block
     slab_bytes = odd_lines(most * LINE)
-    plane_bytes = odd_lines(ceil_div(depth, BLOCK) * slab_bytes)
+    plane_bytes = odd_lines(slabs_of(depth, weights) * slab_bytes)
     short_rows, short_columns = short_tiles(tile.y, rows), short_tiles(tile.x, columns)
     line_columns = (columns.tiles - 1) * tile.x.outputs - max(0, short_columns - 1) + tile.x.window
     pitch = ceil_div(line_columns, BLOCK) * BLOCK * LINE
@@ -84,12 +93,14 @@ def sizes(
     }  # fmt: skip
 
 
-def ways_at_infinity(rows: UnitAxis, columns: UnitAxis) -> tuple[Kept, ...]:
+def ways_at_infinity(rows: UnitAxis, columns: UnitAxis, weights: Weights = FLOAT32) -> tuple[Kept, ...]:
     """Which channels are multiplied: all; at infinity along y; along x. One way where that is all of them.
 
     The point at infinity is the filter's last tap. Of a stride's phases some have a tap less: there U is zero. The
-    others come first; where blocks of 16 channels do not tell them apart, all are multiplied.
+    others come first; where blocks of 16 channels do not tell them apart, or products are in pairs, all are multiplied.
     """
+    if weights.in_pairs:
+        return (ALL,)
     channels = rows.channels * columns.channels
     y, x = Kept(rows.whole_channels * columns.channels, channels), Kept(columns.whole_channels, columns.channels)
     ways = tuple(way if BLOCK % way.stride == 0 and way.run < way.stride else ALL for way in (y, x))
@@ -105,10 +116,10 @@ def rows_together(columns: int) -> int:
 def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights) -> Work:
     """What is to be cut into blocks."""
     s = problem.shape
-    channels = s.c // s.groups * rows.channels * columns.channels
+    channels = depth_of(s, rows, columns, weights)
     panels = ceil_div(s.k // s.groups, BLOCK)
     side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * weights.before(channels)
-    tile_bytes, items = ceil_div(channels, BLOCK) * LINE, ceil_div(panels, side)
+    tile_bytes, items = slabs_of(channels, weights) * LINE, ceil_div(panels, side)
     return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items, s.k)
 
 
@@ -125,21 +136,21 @@ def fused(
     s, xp = problem.shape, device.xp
     work = work_of(problem, tile, rows, columns, weights)
     side, blocks = work.panels, cut(tile, work, caches_of(device))
-    values = sizes(problem, device, tile, rows, columns, work, blocks)
+    values = sizes(problem, device, tile, rows, columns, work, blocks, weights)
     group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
     shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (blocks.groups * group_bytes, 0)
     rooms = Rooms(device, shared_bytes, scratch_bytes + own_bytes)
-    sharings = 1 if blocks.private else 2 * values["blocks"] * (s.groups // blocks.groups)
+    sharings = 1 if blocks.private else rounds(weights) * values["blocks"] * (s.groups // blocks.groups)
     counters = xp.zeros(sharings * values["tickets"] // 8, xp.int64)
     out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
     apart = len(out_phases) > 1  # outputs of one phase are computed next to each other and then put to their places
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
-    alike = rows.channels * columns.channels == 1
-    lanes = (columns.step, longest_run(host().lanes, columns.step, columns), alike)
+    lanes = (columns.step, longest_run(host().lanes, columns.step, columns), rows.channels * columns.channels == 1)
     v_bytes = shared_bytes + device.threads * own_bytes
-    asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes)
-    product = panel_address(side, asks, weights, ways_at_infinity(rows, columns))
+    may_pass = not (blocks.private or weights.in_pairs)
+    asks, passing = passage(s, device, blocks.private, may_pass, values["x_lines"] > 0, work.filter_bytes, v_bytes)
+    product = panel_address(side, asks, weights, ways_at_infinity(rows, columns, weights))
     held = {"rooms": rooms.addresses, "counters": counters, "product": product}
     arguments = Arguments(xp, FIELDS, values | held)
 
@@ -173,13 +184,13 @@ def fused(
         run(x, u, y, clocked)
         return shares(clocks, PHASES, device.now() - begin)
 
-    flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values)
+    flops = len(out_phases) * s.n * s.groups * executed(tile, rows, columns, values, weights)
     workspace = rooms.nbytes + sum(array.nbytes for array in (counters, unit_y, *tables))
-    words = [note] + [passing] * (passing != KEPT) + [f"filters in {weights.bits} bits"] * weights.is_scaled
+    words = [note] + [passing] * (passing != KEPT) + [weights.words] * weights.is_scaled
     return Plan(run, prepare, workspace, "; ".join(words), flops, phases)
 
 
-def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str, int]) -> int:
+def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str, int], weights: Weights) -> int:
     """FLOPs for one image and group: products, without those at infinity that are left out, and transforms.
 
     values: of the kernel's FIELDS.
@@ -190,7 +201,7 @@ def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str,
     in_all_columns = tile.x.reals * len(tile.infinity_planes(False)) + tile.x.pairs * len(tile.infinity_planes(True))
     of_both = len(tile.infinity_planes(False)) if tile.x.infinity is not None else 0
     of_y, of_x = in_all_columns - of_both, of_x - of_both
-    ways = ways_at_infinity(rows, columns)
+    ways = ways_at_infinity(rows, columns, weights)
     kept_y, kept_x = (depth * way.run // way.stride for way in (ways * 3)[1:3])
     products = (
         (tile.planes - of_x - of_y - of_both) * rows.tiles * columns.tiles * depth
@@ -254,7 +265,7 @@ def transform_filters(
     taps = rows.length * columns.length
     filters = s.k // s.groups
     flat = pieces.reshape(s.groups, filters, -1, taps)
-    depth, panels = flat.shape[2], ceil_div(filters, BLOCK)
+    depth, panels = depth_of(s, rows, columns, weights), ceil_div(filters, BLOCK)
     u, parts = weights.room(device, (s.groups, panels, tile.planes), depth)
     matrix = tile.filters()
 
@@ -262,7 +273,7 @@ def transform_filters(
         group, panel = divmod(item, panels)
         block = xp.zeros((taps, depth, BLOCK))
         part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]  # filters, depth, taps
-        block[:, :, : len(part)] = part.transpose(2, 1, 0)
+        block[:, : part.shape[1], : len(part)] = part.transpose(2, 1, 0)
         product = (matrix @ block.reshape(taps, -1)).reshape(tile.planes, depth, BLOCK)
         weights.pack(xp, product, parts[group, panel])
 

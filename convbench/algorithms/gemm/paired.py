@@ -1,16 +1,6 @@
 """gemm.pairs: products in pairs, which keep adders as busy as multiply-add units: the micro-kernel, and X for it.
 
-A core whose adders stand beside its multiply-add units, as AMD's do, leaves them idle in a product of matrices. They
-take part by Winograd's inner product (IEEE Transactions on Computers C-17, 1968, p. 693), which trades a product for a
-sum:
-
-    a0 b0 + a1 b1 = (a0 + b1) (a1 + b0) - a0 a1 - b0 b1
-
-What is taken away depends on A alone, or on B alone, and serves all products of a row, or of a column. Of three numbers
-of the depth two go in pairs and one as usual. That is two sums and two multiply-adds: all four units are busy, and half
-as much again goes through in the same time as by multiply-adds alone.
-
-Sums of numbers that differ in size lose digits. So the columns of B are scaled (vector/weights.py), and so is each row
+Products and their cost are vector/pairs.py's. The columns of B are scaled (vector/weights.py), and so is each row
 of a chunk of X, by powers of two that bring its largest number to between 2 and 4; its sums are multiplied by the
 inverse before they join the others.
 
@@ -24,12 +14,12 @@ another would be many streams, in more pages than a core has ready.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from convbench.algorithms.gemm.cut import Cut
 from convbench.vector.build import Program
-from convbench.vector.code import Code, Index, Pointer, Variable, Vector
+from convbench.vector.code import Code, Index, Pointer, Vector
+from convbench.vector.pairs import add_pairs
 from convbench.vector.scaling import most, most_of_all, powers, size
 from convbench.vector.weights import BLOCK, LINE, THREE
 
@@ -62,30 +52,6 @@ def rows_of(code: Code, cut: Cut, chunk: Pointer, images: Index) -> Rows:
     if cut.streams:
         return Rows(cut, chunk + images * LINE, images * (3 * LINE), chunk)
     return Rows(cut, chunk, code.index(3 * LINE), chunk + 4 * cut.depth)
-
-
-def add_pairs(
-    code: Code, threes: Index, sums: list[list[Variable]], of_a: Callable[[Index, Index, int, int], Vector],
-    of_b: Callable[[Index, Index, int], list[Vector]], pairs: Callable[[Index], None],
-) -> None:  # fmt: skip
-    """sums [row][vector] += A B over so many times three blocks of 16 numbers of the depth.
-
-    of_a(three, i, part, row): a number of A in all lanes, at place i of one of three blocks, of which the first two
-    make pairs; of_b(three, i, part): the vectors of B there; pairs(three): to be called once for each three.
-    """
-    for three in code.range(threes):
-        pairs(three)
-        for i in code.range(BLOCK):
-            first, second = of_b(three, i, 0), of_b(three, i, 1)
-            for r, row in enumerate(sums):
-                a0, a1 = of_a(three, i, 0, r), of_a(three, i, 1, r)
-                for total, b0, b1 in zip(row, first, second, strict=True):
-                    total.add((a0 + b1) * (a1 + b0))
-            third = of_b(three, i, 2)
-            for r, row in enumerate(sums):
-                number = of_a(three, i, 2, r)
-                for total, weight in zip(row, third, strict=True):
-                    total.add(number * weight)
 
 
 def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> None:

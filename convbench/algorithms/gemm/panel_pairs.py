@@ -12,11 +12,11 @@ from math import gcd
 from typing import Any
 
 from convbench.algorithms.compiled import pack
-from convbench.algorithms.gemm.paired import add_pairs
 from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
+from convbench.vector.pairs import add_pairs
 from convbench.vector.product import most_rows
 from convbench.vector.scaling import most, powers, size
 from convbench.vector.target import Target

@@ -1,0 +1,141 @@
+"""Products of any number of rows, and of planes that follow one another, by the micro-kernels of product.py.
+
+Rows come in parts as equal as they can be, and each part asks for its share of the next plane's A and B.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from convbench.vector.build import Program, address_of
+from convbench.vector.code import Code, Index, Number, Pointer
+from convbench.vector.product import ALL, Asks, Kept, product, rows_together, slabs_of, summed_at_once
+from convbench.vector.weights import BLOCK, LINE, Weights
+
+NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
+
+
+def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept) -> Any:
+    """The micro-kernel for that many rows and panels."""
+    return program.function(asks.arguments(weights), product, rows, panels, asks, weights, kept)
+
+
+class RowCut(NamedTuple):
+    """How a product of any number of rows is cut: found once, as divisions cost as much as a short product."""
+
+    parts: Index
+    least: Index  # rows of a part
+    longer: Index  # so many parts have one row more
+    chunk: Index  # numbers summed before their sum joins the others
+    share_a: Index  # bytes of the next A a part prefetches
+    step_a: Index  # and those for each k
+    share_b: Index  # bytes of the next B a part prefetches
+    step_b: Index  # and those for each k
+
+
+class Later(NamedTuple):
+    """Lines that will be written, or read, when all planes are done: runs of them, which the planes ask for in turn.
+
+    They have longer to come than is left then; and a core waits for few lines at a time.
+    """
+
+    first: Pointer  # of the first run
+    plane: Index  # number of the first plane
+    lines: Index  # that each plane asks for
+    run: Index  # lines of a run
+    step: Index  # bytes from run to run
+
+    def of(self, plane: Index) -> Pointer:
+        """The first line that a plane, counted from the first one, asks for."""
+        before = (self.plane + plane) * self.lines
+        return self.first + (before // self.run * self.step + before % self.run * LINE)
+
+
+def cut_rows(
+    program: Program, code: Code, rows: Number, depth: Index, slab: Index, panels: int, weights: Weights
+) -> RowCut:
+    """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab, for products of so many panels."""
+    most = rows_together(program.target, panels, weights)
+    some = code.most(rows, 1)
+    parts = (some + (most - 1)) // most
+    least = some // parts
+    share_a = slabs_of(depth, weights) * slab // parts
+    step_a = (share_a + (depth - 1)) // depth if weights.in_pairs else (slab // parts + (BLOCK - 1)) // BLOCK
+    return RowCut(
+        parts, least, some % parts, summed_at_once(depth, weights), share_a, step_a,
+        weights.before(depth) // parts, (parts + (weights.each - 1)) // parts,
+    )  # fmt: skip
+
+
+Ways = tuple[Kept, ...]
+
+
+def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights, ways: Ways = (ALL,)) -> None:
+    """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
+
+    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
+    A, B and C, and from B, and from C, to the next panel; what is written Later, and what is read; which of the ways
+    the depth is gone through, if there are several. The A and B of the next plane are prefetched by the way: each part
+    fetches its share of them, evenly, as memory answers no faster in a hurry.
+    Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
+    first cache before it is read.
+    """
+    first_a, slab, first_b, first_c, depth, *numbers = code.arguments
+    cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
+    planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
+    written, read, way = Later(*rest[6:11]), Later(*rest[11:16]), rest[-1]
+    for plane in code.range(planes):
+        a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
+        later = [
+            (coming.of(plane), coming.lines * LINE)
+            for coming, is_asked in ((written, asks.for_result), (read, asks.for_input))
+            if is_asked
+        ]
+        rest_of_plane = (cut, (a, b, c), slab, depth, (plane_a, plane_b), later, (beside_b, beside_c))
+        if len(ways) == 1:
+            _plane(program, code, (panels, asks, weights, *ways), *rest_of_plane)
+            continue
+        with code.cases(way, range(len(ways))) as cases:
+            for number in cases:
+                _plane(program, code, (panels, asks, weights, ways[number]), *rest_of_plane)
+
+
+def _plane(
+    program: Program, code: Code, form: tuple[int, Asks, Weights, Kept], cut: RowCut,
+    places: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, steps: tuple[Index, Index],
+    later: list[tuple[Pointer, Index]], beside: tuple[Index, Index],
+) -> None:  # fmt: skip
+    """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes."""
+    (panels, asks, weights, kept), (a, b, c) = form, places
+    shares = [count // cut.parts for _, count in later]
+    moves = [
+        (share * BLOCK // lines + (depth - 1)) // depth for share, (lines, _) in zip(shares, asks.later, strict=True)
+    ]
+    for part in code.range(cut.parts):
+        first = part * cut.least + code.least(part, cut.longer)
+        count = cut.least + code.choose(part < cut.longer, 1, 0)
+        ahead_a = a + steps[0] + part * cut.share_a
+        ahead_b = b + code.choose(cut.parts >= 2, steps[1] + part * cut.share_b, NEAR)
+        source, into = a + first * LINE, c + first * LINE
+        with code.cases(count, range(1, rows_together(program.target, panels, weights) + 1)) as cases:
+            for number in cases:
+                for k in code.range(0, depth, cut.chunk):
+                    comes: list[Pointer | Index] = []
+                    ends = [source + (depth // BLOCK + k // cut.chunk) * slab] if weights.in_pairs else []
+                    for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
+                        comes += [place + part * share + k * lines // BLOCK * move, move]
+                    code.call(
+                        product_of(program, number, panels, asks, weights, kept),
+                        source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
+                        code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
+                        ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
+                        *comes, *beside, *ends,
+                    )  # fmt: skip
+
+
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "i"  # its arguments
+
+
+def panel_address(panels: int, asks: Asks, weights: Weights, ways: Ways) -> int:
+    """The address of `panel`: compiled once, for whoever calls it, as its many micro-kernels take long."""
+    return address_of(PANEL, panel, panels, asks, weights, ways)
