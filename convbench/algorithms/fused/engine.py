@@ -65,7 +65,7 @@ def convolve(
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
             for point in code.range(tile.planes) if weights.in_pairs else ():
                 with clock.phase(0):
-                    bring_to_size(program, code, f, block, group, point)
+                    bring_to_size(program, code, f, v + group * f.group_bytes, (code.index(0), block.tiles), point)
             first, last = share * f.items // f.block_shares, (share + 1) * f.items // f.block_shares
             for item in code.range(first, last):
                 next_x = (f.pointer("x") + then, (item - first) * tile.planes)
@@ -81,9 +81,13 @@ def convolve(
         with shared_out(code, counters, items, team) as item, clock.phase(0):
             ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
             transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
-        if weights.in_pairs:
-            with shared_out(code, counters + f.tickets, f.block_groups * tile.planes, team) as item, clock.phase(0):
-                bring_to_size(program, code, f, block, first + item // tile.planes, item % tile.planes)
+        if weights.in_pairs:  # who has transformed an image goes on with its tiles
+            points = f.block_groups * tile.planes
+            with shared_out(code, counters + f.tickets, threads * points, team) as item, clock.phase(0):
+                part, number = item // points, item % points
+                begin, end = part * block.tiles // threads, (part + 1) * block.tiles // threads
+                v = block.v + (first + number // tile.planes) * f.group_bytes
+                bring_to_size(program, code, f, v, (begin, end), number % tile.planes)
         counters += (rounds(weights) - 1) * f.tickets
         with shared_out(code, counters, f.block_groups * f.items, team) as item:
             next_x = (f.pointer("x"), code.index(0))  # all threads read it: none asks

@@ -10,7 +10,6 @@ those of a mean that is not zero, what their pairs come to should not be much mo
 
 from __future__ import annotations
 
-from convbench.algorithms.fused.block import Block
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.product import summed_at_once
@@ -22,16 +21,16 @@ LEAST = -95  # binary exponent of sums of |v| that still are brought to size: wh
 MEAN = 0.5  # the mean of |v| is brought to between half and twice as much
 
 
-def bring_to_size(program: Program, code: Code, f: Fields, block: Block, group: Index, point: Index) -> None:
-    """All of V at one point, in place, and what stands behind its channels."""
-    chunk, plane = summed_at_once(f.depth, PAIRS), block.v + group * f.group_bytes + point * f.plane_bytes
+def bring_to_size(
+    program: Program, code: Code, f: Fields, v: Pointer, tiles: tuple[Index, Index], point: Index
+) -> None:
+    """Some tiles (from and to) of a group's V at one point, in place, and what stands behind their channels."""
+    chunk, plane = summed_at_once(f.depth, PAIRS), v + point * f.plane_bytes + tiles[0] * LINE
     for first in code.range(0, f.depth, chunk):
         slabs = (first // BLOCK, f.depth // BLOCK + first // chunk)
         here, there = (plane + slab * f.slab_bytes for slab in slabs)
-        code.call(
-            program.function("ppiii", scale), here, there, f.slab_bytes, code.least(f.depth - first, chunk),
-            block.tiles,
-        )  # fmt: skip
+        depth = code.least(f.depth - first, chunk)
+        code.call(program.function("ppiii", scale), here, there, f.slab_bytes, depth, tiles[1] - tiles[0])
 
 
 def scale(program: Program, code: Code) -> None:
