@@ -150,7 +150,7 @@ def test_what_a_private_block_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     shape, device = parse_shape("n2c16h9w9k16r3s3"), Poisoned(2)
     for keeps, private, expected in ((True, True, False), (True, False, True), (False, True, True)):
         monkeypatch.setattr(Target, "keeps_own", keeps)
-        assert passing.passage(shape, device, private, not private, False, 1, 1)[0].for_a == expected
+        assert passing.passage(shape, device, private, False, 1, 1)[0].for_a == expected
 
 
 @pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from vector_targets import EVERYWHERE, floats, run
 
-from convbench.algorithms.fused.sizes import scale
+from convbench.algorithms.fused.sizes import bring_to_size
 from convbench.devices.cpu import Cpu
 from convbench.vector.build import Program
 from convbench.vector.code import Code
@@ -66,12 +66,10 @@ def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, p
     assert slabs - depth // BLOCK == -(-depth // chunk) == 1 + (depth > 384)
     a, b = np.full((planes, slabs, rows + 2, BLOCK), np.nan, np.float32), floats(2, planes, depth, BLOCK)
     numbers = floats(planes, depth // BLOCK, rows, BLOCK) * 10.0 ** np.linspace(-9, 9, rows)[:, None]
-    a[:, : depth // BLOCK, :rows] = numbers = numbers.astype(np.float32)
+    numbers = numbers.astype(np.float32)
     b *= 10.0 ** np.linspace(-5, 5, BLOCK)
-    for plane in range(planes):
-        for first in range(0, depth, chunk):
-            here, ends = a[plane, first // BLOCK :], a[plane, depth // BLOCK + first // chunk :]
-            run(target, "ppiii", scale, [here, ends, a[0, 0].nbytes, min(chunk, depth - first), rows])
+    sizes = [numbers[0].nbytes, a[0].nbytes, depth, rows]
+    run(target, "pipiiiii", bring_to_size, [numbers, numbers[0, 0].nbytes, a, a[0, 0].nbytes, *sizes], planes, False)
     _, u = PAIRS.room(Cpu(1), (2, planes), depth)
     PAIRS.pack(np, b, u)
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)

@@ -32,6 +32,7 @@ FIELDS = (
     "tickets", "slab_bytes", "plane_bytes", "group_bytes",  # of V
     "short_rows", "short_columns",  # of tiles, the last ones, with one output less
     "m_plane_bytes", "m_bytes", "t_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",
+    "own_at", "own_slab_bytes", "own_plane_bytes",  # V of an image, before its rows are brought to size (sizes.py)
     "y_lines", "y_run", "y_step", "x_lines", "x_run", "x_step",  # asked for during the products (panel.Later)
     "past",  # 1: y is too large for the caches
     "clocks",  # where each thread counts the cycles of its PHASES, 64 bytes apart

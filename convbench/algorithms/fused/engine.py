@@ -19,14 +19,9 @@ from convbench.algorithms.fused.sizes import bring_to_size
 from convbench.algorithms.fused.stages import Tile, forward_columns, forward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
-from convbench.vector.code import Code, Index
+from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.weights import BLOCK, LINE, Weights
-
-
-def rounds(weights: Weights) -> int:
-    """How often work is shared out for a block that is not a thread's own."""
-    return 3 if weights.in_pairs else 2
 
 
 def convolve(
@@ -59,13 +54,13 @@ def convolve(
             following = Block(code, f, tile, after // f.groups, v, scratch)
             then = following.input_place(f, after % f.groups * f.blocks_of_channels)
             items = block.images * each
-            for i in code.range(items):
+            for n in code.range(block.images) if weights.in_pairs else ():
+                with clock.phase(0):
+                    transform_image(program, code, tile, lanes, streams, f, block, n, group)
+            for i in code.range(items) if not weights.in_pairs else ():
                 with clock.phase(0):
                     ahead = code.choose(i + 1 < items, block.input_place(f, place(i + 1, group)), then)
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
-            for point in code.range(tile.planes) if weights.in_pairs else ():
-                with clock.phase(0):
-                    bring_to_size(program, code, f, v + group * f.group_bytes, (code.index(0), block.tiles), point)
             first, last = share * f.items // f.block_shares, (share + 1) * f.items // f.block_shares
             for item in code.range(first, last):
                 next_x = (f.pointer("x") + then, (item - first) * tile.planes)
@@ -76,20 +71,16 @@ def convolve(
     for number in code.range(f.blocks * sets):
         first = number % sets * f.block_groups
         block = Block(code, f, tile, number // sets, shared - first * f.group_bytes, scratch)
-        counters = f.pointer("counters") + number * rounds(weights) * f.tickets
-        items = block.images * each
+        counters = f.pointer("counters") + number * 2 * f.tickets
+        items = block.images * (f.block_groups if weights.in_pairs else each)
         with shared_out(code, counters, items, team) as item, clock.phase(0):
-            ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
-            transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
-        if weights.in_pairs:  # who has transformed an image goes on with its tiles
-            points = f.block_groups * tile.planes
-            with shared_out(code, counters + f.tickets, threads * points, team) as item, clock.phase(0):
-                part, number = item // points, item % points
-                begin, end = part * block.tiles // threads, (part + 1) * block.tiles // threads
-                v = block.v + (first + number // tile.planes) * f.group_bytes
-                bring_to_size(program, code, f, v, (begin, end), number % tile.planes)
-        counters += (rounds(weights) - 1) * f.tickets
-        with shared_out(code, counters, f.block_groups * f.items, team) as item:
+            if weights.in_pairs:
+                n, group = item // f.block_groups, first + item % f.block_groups
+                transform_image(program, code, tile, lanes, streams, f, block, n, group)
+            else:
+                ahead = block.input_place(f, place(code.least(item + 1, items - 1), first))
+                transform_input(program, code, tile, lanes, streams, f, block, place(item, first), ahead)
+        with shared_out(code, counters + f.tickets, f.block_groups * f.items, team) as item:
             next_x = (f.pointer("x"), code.index(0))  # all threads read it: none asks
             finish_panels(program, code, tile, side, weights, f, block, first * f.items + item, next_x, clock)
     code.fence()
@@ -97,9 +88,12 @@ def convolve(
 
 def transform_input(
     program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], streams: bool, f: Fields, block: Block,
-    item: Index, ahead: Index,
+    item: Index, ahead: Index, own: Pointer | None = None,
 ) -> None:  # fmt: skip
-    """One image's 16 channels, from x to V; ahead: the input_place of those that will be wanted next."""
+    """One image's 16 channels, from x to V; ahead: the input_place of those that will be wanted next.
+
+    own: where they go instead, for an image alone, planes as of f.own_plane_bytes.
+    """
     inputs = f.groups * f.blocks_of_channels
     n, channels = item // inputs, item % inputs
     group, number = channels // f.blocks_of_channels, channels % f.blocks_of_channels
@@ -118,13 +112,38 @@ def transform_input(
             program.function("pipiii", forward_rows, tile),
             block.scratch, f.pitch, room + line * line_bytes, rows, f.tiles, f.tiles - f.short_columns,
         )  # fmt: skip
-    v = block.v + group * f.group_bytes + number * f.slab_bytes
+    v = own or block.v + group * f.group_bytes + number * f.slab_bytes
     for kind in block.kinds:
+        place = kind.first // block.images if own else kind.first + n * kind.rows * kind.columns
         code.call(
             program.function("piipiii", forward_columns, tile, streams),
             room + block.line(kind.row) * line_bytes + kind.column * (tile.columns * LINE), line_bytes,
-            line_bytes * kind.step, v + (kind.first + n * kind.rows * kind.columns) * LINE, f.plane_bytes,
+            line_bytes * kind.step, v + place * LINE, f.own_plane_bytes if own else f.plane_bytes,
             kind.rows, kind.columns,
+        )  # fmt: skip
+    if streams:
+        code.fence()
+
+
+def transform_image(
+    program: Program, code: Code, tile: Tile, lanes: tuple[int, int, bool], streams: bool, f: Fields, block: Block,
+    n: Index, group: Index,
+) -> None:  # fmt: skip
+    """One image's channels of a group, from x to V as products in pairs need it: first to a place of the thread's own.
+
+    So what is in V is written once, in rows of its size, and past the caches where threads share none.
+    """
+    own, first = block.scratch + f.own_at, (n * f.groups + group) * f.blocks_of_channels
+    for i in code.range(f.blocks_of_channels):
+        ahead = block.input_place(f, first + code.least(i + 1, f.blocks_of_channels - 1))
+        transform_input(program, code, tile, lanes, False, f, block, first + i, ahead, own + i * f.own_slab_bytes)
+    for kind in block.kinds:
+        tiles = kind.rows * kind.columns
+        code.call(
+            program.function("pipiiiii", bring_to_size, tile.planes, streams),
+            own + kind.first // block.images * LINE, f.own_slab_bytes,
+            block.v + group * f.group_bytes + (kind.first + n * tiles) * LINE, f.slab_bytes,
+            f.own_plane_bytes, f.plane_bytes, f.depth, tiles,
         )  # fmt: skip
     if streams:
         code.fence()

@@ -56,18 +56,17 @@ def passes_once(s: ConvShape, device: Device, nbytes: int) -> bool:
 
 
 def passage(
-    s: ConvShape, device: Device, private: bool, may_pass: bool, asks_for_x: bool, u_bytes: int, v_bytes: int
+    s: ConvShape, device: Device, private: bool, asks_for_x: bool, u_bytes: int, v_bytes: int
 ) -> tuple[Asks, str]:
     """How U comes through the caches, and where V goes.
 
     Filters that fill the caches while they pass would drive V out: they are kept out where the CPU can do that. Else
     V goes past the caches (where a vector is a whole line), and so it does where threads do not share one: for a line
     that another core has read must be taken back from it before it is written. Lines of y that must come from
-    memory first are asked for while the products are made (panel.Later), and so is x if asks_for_x. may_pass: whether V
-    may go past the caches: not where it is a thread's own, or is read again as soon as it is written.
+    memory first are asked for while the products are made (panel.Later), and so is x if asks_for_x.
     """
     once, bars = passes_once(s, device, u_bytes + v_bytes), host().bars_passers
-    may_stream = host().lanes == BLOCK and may_pass and u_bytes > device.cache_bytes // 2
+    may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
     asks = Asks(not (private and host().keeps_own), once, for_result=is_read_first(s, device), for_input=asks_for_x)
     if not may_stream or (bars and device.threads == 1):
         return asks, KEPT

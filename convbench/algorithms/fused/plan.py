@@ -8,7 +8,7 @@ from typing import Any
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
-from convbench.algorithms.fused.engine import convolve, rounds
+from convbench.algorithms.fused.engine import convolve
 from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.passing import KEPT, Kernels, later_lines, passage
@@ -59,9 +59,12 @@ def sizes(
     most_planes = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
     pixel_rows = min(tile.y.outputs, rows_together(columns.unit_outputs))
     pixels = pixel_rows * columns.unit_outputs
+    own_slab = blocks.tile_rows * columns.tiles * LINE
+    own_plane = odd_lines(ceil_div(depth, BLOCK) * own_slab)
+    own_bytes = tile.planes * own_plane if weights.in_pairs else 0
     m_bytes, t_bytes = odd_lines(most_planes * m_plane), odd_lines(most * tile.y.outputs * tile.columns * LINE)
     at, scratch_bytes = overlaid(
-        {"buffer": buffer_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE},
+        {"buffer": buffer_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE, "own": own_bytes},
         {
             "m": side * m_bytes,
             "t": side * t_bytes,
@@ -88,6 +91,7 @@ def sizes(
         "short_rows": short_rows, "short_columns": short_columns,
         "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
+        "own_at": at["own"], "own_slab_bytes": own_slab, "own_plane_bytes": own_plane,
         "past": past_caches(s, device),
         **later_lines(s, tile, rows, columns, work, blocks, room_for_x),
     }  # fmt: skip
@@ -140,7 +144,7 @@ def fused(
     group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
     shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (blocks.groups * group_bytes, 0)
     rooms = Rooms(device, shared_bytes, scratch_bytes + own_bytes)
-    sharings = 1 if blocks.private else rounds(weights) * values["blocks"] * (s.groups // blocks.groups)
+    sharings = 1 if blocks.private else 2 * values["blocks"] * (s.groups // blocks.groups)
     counters = xp.zeros(sharings * values["tickets"] // 8, xp.int64)
     out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
@@ -148,8 +152,7 @@ def fused(
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), rows.channels * columns.channels == 1)
     v_bytes = shared_bytes + device.threads * own_bytes
-    may_pass = not (blocks.private or weights.in_pairs)
-    asks, passing = passage(s, device, blocks.private, may_pass, values["x_lines"] > 0, work.filter_bytes, v_bytes)
+    asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes)
     product = panel_address(side, asks, weights, ways_at_infinity(rows, columns, weights))
     held = {"rooms": rooms.addresses, "counters": counters, "product": product}
     arguments = Arguments(xp, FIELDS, values | held)
