@@ -23,13 +23,14 @@ from convbench.shapes import parse_shape
 from convbench.vector import room
 from convbench.vector.target import Target, host
 from convbench.vector.team import runner
-from convbench.vector.weights import BLOCK, FLOAT32
+from convbench.vector.weights import BLOCK, FLOAT32, PAIRS, Weights
 
 
 @pytest.mark.parametrize(
     "word", ["n2c20h9w11k40r3s3p1", "n3c7h9w11k16r3s3", "n1c36h14w13k70r3s3p1g2", "n5c50h7w7k33r3s3p1"]
 )
-def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weights", [FLOAT32, PAIRS])
+def test_panels_side_by_side(word: str, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """Odd and even numbers of panels, one by one and in pairs, U kept or not, V in the caches or not: the same bits.
 
     Whatever this CPU takes by itself: the small caches are too small for U.
@@ -42,7 +43,7 @@ def test_panels_side_by_side(word: str, monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.setattr(Target, "bars_passers", bars)
             monkeypatch.setattr(passing, "are_far_apart", lambda threads, far=far: far)
             x, w = problem.operands(2)
-            found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3)), problem, x, w))
+            found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3), weights), problem, x, w))
         assert all(np.array_equal(found[0], other) for other in found[1:])
         assert np.linalg.norm(found[0] - convolve(x, w, problem.shape)) < 3e-6 * np.linalg.norm(found[0])
 

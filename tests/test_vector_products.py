@@ -68,8 +68,8 @@ def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, p
     numbers = floats(planes, depth // BLOCK, rows, BLOCK) * 10.0 ** np.linspace(-9, 9, rows)[:, None]
     numbers = numbers.astype(np.float32)
     b *= 10.0 ** np.linspace(-5, 5, BLOCK)
-    sizes = [numbers[0].nbytes, a[0].nbytes, depth, rows]
-    run(target, "pipiiiii", bring_to_size, [numbers, numbers[0, 0].nbytes, a, a[0, 0].nbytes, *sizes], planes, False)
+    ways = [number for array in (numbers, a) for number in (array, array[0, 0].nbytes, array[0].nbytes)]
+    run(target, "piipiiiii", bring_to_size, [*ways, planes, depth, rows], False)
     _, u = PAIRS.room(Cpu(1), (2, planes), depth)
     PAIRS.pack(np, b, u)
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)

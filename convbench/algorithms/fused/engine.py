@@ -140,10 +140,10 @@ def transform_image(
     for kind in block.kinds:
         tiles = kind.rows * kind.columns
         code.call(
-            program.function("pipiiiii", bring_to_size, tile.planes, streams),
-            own + kind.first // block.images * LINE, f.own_slab_bytes,
-            block.v + group * f.group_bytes + (kind.first + n * tiles) * LINE, f.slab_bytes,
-            f.own_plane_bytes, f.plane_bytes, f.depth, tiles,
+            program.function("piipiiiii", bring_to_size, streams),
+            own + kind.first // block.images * LINE, f.own_slab_bytes, f.own_plane_bytes,
+            block.v + group * f.group_bytes + (kind.first + n * tiles) * LINE, f.slab_bytes, f.plane_bytes,
+            tile.planes, f.depth, tiles,
         )  # fmt: skip
     if streams:
         code.fence()

@@ -20,33 +20,39 @@ LEAST = -95  # binary exponent of sums of |v| that still are brought to size: wh
 MEAN = 0.5  # the mean of |v| is brought to between half and twice as much
 
 
-def bring_to_size(program: Program, code: Code, planes: int, streams: bool) -> None:
+def bring_to_size(program: Program, code: Code, streams: bool) -> None:
     """A's rows to C's, with what stands behind C's channels, for so many planes; streams: past the caches.
 
-    Arguments: A, its bytes from slab to slab, C, its; bytes from plane to plane of both, channels, rows.
+    Arguments: A, its bytes from slab to slab and from plane to plane; C, its; planes, channels, rows.
     """
-    a, slab_a, c, slab_c, plane_a, plane_c, depth, rows = code.arguments
+    a, slab_a, plane_a, c, slab_c, plane_c, planes, depth, rows = code.arguments
     chunk = summed_at_once(depth, PAIRS)
-    for plane in code.range(planes):
+    for r in code.range(rows):
         for first in code.range(0, depth, chunk):
             here, end = first // BLOCK, depth // BLOCK + first // chunk
-            from_plane, to_plane = a + plane * plane_a, c + plane * plane_c
             code.call(
-                program.function("pippiii", scale, streams), from_plane + here * slab_a, slab_a,
-                to_plane + here * slab_c, to_plane + end * slab_c, slab_c, code.least(depth - first, chunk), rows,
+                program.function("piippiiii", scale, streams), a + r * LINE + here * slab_a, slab_a, plane_a,
+                c + r * LINE + here * slab_c, c + r * LINE + end * slab_c, slab_c, plane_c,
+                planes, code.least(depth - first, chunk),
             )  # fmt: skip
 
 
 def scale(program: Program, code: Code, streams: bool) -> None:
-    """Some slabs of A to C, row by row.
+    """A row of some slabs of A to C, plane by plane.
 
-    Arguments: A, bytes from slab to slab, C, where to put what a row's pairs come to, from slab to slab, depth, rows.
+    Arguments: A, bytes from slab to slab and from plane to plane; C, where to put what its pairs come to, and C's
+    bytes; planes, depth.
     """
-    a, slab_a, c, ends, slab_c, depth, rows = code.arguments
+    a, slab_a, plane_a, c, ends, slab_c, plane_c, planes, depth = code.arguments
     slabs, parts = depth // BLOCK, range(0, LINE, code.bytes)
     threes, counted = slabs // (THREE // BLOCK), powers(code.number(depth))
-    for r in code.range(rows):
-        total, pairs, row, into = code.variable(0.0), code.variable(0.0), a + r * LINE, c + r * LINE
+
+    def store(place: Pointer, value: Vector) -> None:
+        (place.stream if streams else place.store)(value)
+
+    for plane in code.range(planes):
+        total, pairs = code.variable(0.0), code.variable(0.0)
+        row, into, place = a + plane * plane_a, c + plane * plane_c, ends + plane * plane_c
         for i in code.range(slabs):
             for part in parts:
                 total.add(size((row + i * slab_a + part).load()))
@@ -56,8 +62,8 @@ def scale(program: Program, code: Code, streams: bool) -> None:
         def scaled(
             i: Index, part: int, row: Pointer = row, into: Pointer = into, power: Vector = power
         ) -> Vector:  # fmt: skip
-            value, place = (row + i * slab_a + part).load() * power, into + i * slab_c + part
-            (place.stream if streams else place.store)(value)
+            value = (row + i * slab_a + part).load() * power
+            store(into + i * slab_c + part, value)
             return value
 
         for three in code.range(threes):
@@ -68,5 +74,4 @@ def scale(program: Program, code: Code, streams: bool) -> None:
             for part in parts:
                 scaled(i, part)
         both = (-pairs.get().sum()).pick(inverse, [0] + [code.lanes] * (code.lanes - 1))
-        place = ends + r * LINE
-        (place.stream if streams else place.store)(both)
+        store(place, both)
