@@ -109,7 +109,7 @@ def test_odd_shapes(cpu: Cpu, algorithm: Algorithm, precision: str, word: str) -
 
 @IN_EACH_PRECISION
 @given(shape=shapes(), cache_bytes=st.sampled_from([1, 20_000, 1 << 25]), seed=st.integers(0, 99))
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_shapes(
     cpu: Cpu, algorithm: Algorithm, precision: str, shape: ConvShape, cache_bytes: int, seed: int
 ) -> None:
