@@ -54,11 +54,11 @@ def convolve(
             following = Block(code, f, tile, after // f.groups, v, scratch)
             then = following.input_place(f, after % f.groups * f.blocks_of_channels)
             items = block.images * each
-            for n in code.range(block.images) if weights.in_pairs else ():
+            for i in code.range(block.images if weights.in_pairs else items):
                 with clock.phase(0):
-                    transform_image(program, code, tile, lanes, streams, f, block, n, group)
-            for i in code.range(items) if not weights.in_pairs else ():
-                with clock.phase(0):
+                    if weights.in_pairs:
+                        transform_image(program, code, tile, lanes, streams, f, block, i, group)
+                        continue
                     ahead = code.choose(i + 1 < items, block.input_place(f, place(i + 1, group)), then)
                     transform_input(program, code, tile, lanes, streams, f, block, place(i, group), ahead)
             first, last = share * f.items // f.block_shares, (share + 1) * f.items // f.block_shares
