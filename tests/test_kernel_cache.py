@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from convbench.vector import build
+from convbench.vector.code import Code
+from convbench.vector.target import host
 
 KERNEL = """
 def write(program, code, number):
@@ -106,3 +111,42 @@ def test_the_usual_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "xdg" / "convbench").iterdir())) == 1
     assert result(start(tmp_path, None, XDG_CACHE_HOME="", HOME=str(tmp_path / "home"))) == (41, 1)
     assert len(list((tmp_path / "home" / ".cache" / "convbench").iterdir())) == 1
+
+
+def test_threads_at_once_compile_a_kernel_once(tmp_path: Path) -> None:
+    extra = """
+from threading import Thread
+threads = [Thread(target=build.address_of, args=("p", write, 41)) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    assert result(start(tmp_path, None, extra, CONVBENCH_CACHE="/dev/null/none")) == (41, 1)
+
+
+def test_who_asks_what_a_plan_is_waits_for_no_compiler(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    words = [sys.executable, "-m", "convbench", "info", "conv1", "--batch", "2"]
+    done = subprocess.run(
+        words, env=os.environ | {"CONVBENCH_CACHE": str(cache)}, capture_output=True, text=True, check=True
+    )
+    assert "winograd.f7" in done.stdout
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_garbage_collection_is_as_it_was(was_on: bool) -> None:
+    """Off while a kernel is written, then as before, whatever that raises."""
+    seen = []
+
+    def write(program: build.Program, code: Code) -> None:
+        seen.append(gc.isenabled())
+        raise ZeroDivisionError
+
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            build.compiled("p", write, (), host())
+        assert gc.isenabled() == was_on
+    finally:
+        gc.enable()
+    assert seen == [False]

@@ -12,7 +12,7 @@ from convbench.shapes import ConvShape
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.room import Rooms
 from convbench.vector.target import Target
-from convbench.vector.team import Arguments, runner, tickets
+from convbench.vector.team import Arguments, later, runner, tickets
 from convbench.vector.weights import BLOCK
 
 ITEMS_EACH = 4  # that a thread gets at least, where there are so many, so that all end at about the same time
@@ -47,7 +47,7 @@ def plan_of(
     """A plan that calls a kernel with one round of sharing out, or several.
 
     fields are the kernel's arguments in order, values those that stay, numbers or arrays (0 where not named); x, w, y,
-    counters, clocks and rooms' addresses are set here. address(clocked) is the compiled kernel, names its phases.
+    counters, clocks and rooms' addresses are set here. address(clocked) compiles the kernel, names are its phases.
     """
     xp = device.xp
     counters = xp.zeros(sharings * tickets(device.threads) // 8, xp.int64)
@@ -55,7 +55,7 @@ def plan_of(
     held = {"counters": counters, "clocks": clocks, "rooms": rooms.addresses}
     arguments = Arguments(xp, fields, {**values, **held})
     workspace = arguments.bytes + rooms.nbytes
-    call = runner(address(False), device.threads)
+    call = later(lambda: runner(address(False), device.threads))
 
     def run(x: Any, w: Any, y: Any, call: Callable[[int], None] = call) -> None:
         counters[...] = 0

@@ -7,12 +7,15 @@ what a full disk or a killed process leaves behind is compiled anew. Where nothi
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import llvmlite
@@ -53,6 +56,7 @@ class Program:
 
 
 Write = Callable[..., None]
+_one_at_a_time = Lock()  # no kernel is loaded by two threads
 
 
 def address_of(arguments: str, write: Write, *parameters: Any, target: Target | None = None) -> int:
@@ -60,7 +64,8 @@ def address_of(arguments: str, write: Write, *parameters: Any, target: Target | 
 
     parameters must have a repr that says all of what they are.
     """
-    return _loaded(arguments, write, parameters, target or host())[0]
+    with _one_at_a_time:
+        return _loaded(arguments, write, parameters, target or host())[0]
 
 
 @cache
@@ -87,8 +92,9 @@ def compiled(arguments: str, write: Write, parameters: tuple[Any, ...], target: 
 def optimised(arguments: str, write: Write, parameters: tuple[Any, ...], target: Target) -> tuple[Any, Any]:
     """LLVM's machine, which can emit objects and assembly, and the optimised module of a kernel."""
     _initialise()
-    program = Program(target)
-    program._write(ENTRY, arguments, write, parameters, public=True)
+    with _nothing_collected():
+        program = Program(target)
+        program._write(ENTRY, arguments, write, parameters, public=True)
     module = program.module
     triple = llvm.Target.from_triple(llvm.get_process_triple())
     machine = triple.create_target_machine(
@@ -103,6 +109,18 @@ def optimised(arguments: str, write: Write, parameters: tuple[Any, ...], target:
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(parsed, builder)
     return machine, parsed
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No garbage collection meanwhile: for the many objects of a module it would take as long as writing them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -122,3 +123,9 @@ def runner(address: int, threads: int) -> Callable[[int], None]:
 
     run = on_threads if threads > 1 else on_one
     return lambda arguments: run(address, arguments, threads)
+
+
+def later(make: Callable[[], Callable[[int], None]]) -> Callable[[int], None]:
+    """The function that make() returns, made in the first call: who asks what a plan is waits for no compiler."""
+    made = cache(make)
+    return lambda arguments: made()(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from convbench.algorithms.base import Plan
@@ -153,15 +154,13 @@ def fused(
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), rows.channels * columns.channels == 1)
     v_bytes = shared_bytes + device.threads * own_bytes
     asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes)
-    product = panel_address(side, asks, weights, ways_at_infinity(rows, columns, weights))
-    held = {"rooms": rooms.addresses, "counters": counters, "product": product}
-    arguments = Arguments(xp, FIELDS, values | held)
+    arguments = Arguments(xp, FIELDS, values | {"rooms": rooms.addresses, "counters": counters})
 
-    def kernels(clocked: bool) -> Kernels:
-        form = (tile, side, weights, lanes, blocks.private)
-        return Kernels(passing, device.threads, lambda streams: address_of(KERNEL, convolve, *form, streams, clocked))
+    def kernel(clocked: bool, streams: bool) -> int:
+        arguments.set("product", panel_address(side, asks, weights, ways_at_infinity(rows, columns, weights)))
+        return address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
 
-    usual = kernels(clocked=False)
+    usual = Kernels(passing, device.threads, partial(kernel, False))
 
     def prepare(w: Any) -> Any:
         return transform_filters(device, w, problem, tile, rows, columns, weights)
@@ -182,7 +181,7 @@ def fused(
     def phases(x: Any, u: Any, y: Any) -> Mapping[str, float]:
         clocks = xp.zeros((device.threads, CLOCK_BYTES // 8), xp.int64)
         arguments.point("clocks", clocks)
-        clocked = kernels(clocked=True)
+        clocked = Kernels(passing, device.threads, partial(kernel, True))
         begin = device.now()
         run(x, u, y, clocked)
         return shares(clocks, PHASES, device.now() - begin)

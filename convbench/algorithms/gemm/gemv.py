@@ -82,7 +82,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     from convbench.algorithms.gemm.cut import cut_of
     from convbench.vector.build import address_of
     from convbench.vector.distance import are_far_apart
-    from convbench.vector.team import KERNEL, Arguments, runner, tickets
+    from convbench.vector.team import KERNEL, Arguments, later, runner, tickets
     from convbench.vector.weights import BLOCK, LINE, Weights
 
     s, xp, weights = problem.shape, device.xp, Weights(bits, in_pairs)
@@ -114,7 +114,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     }  # fmt: skip
     arguments = Arguments(xp, stream.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, stream.stream, cut, all_rows), device.threads)
+    call = later(lambda: runner(address_of(KERNEL, stream.stream, cut, all_rows), device.threads))
 
     def prepare(w: Any) -> Any:
         return packed_weights(device, w.reshape(s.groups, filters, depth), filled, weights)

@@ -45,7 +45,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     from convbench.vector.build import address_of
     from convbench.vector.distance import are_far_apart
     from convbench.vector.target import host
-    from convbench.vector.team import KERNEL, Arguments, runner, tickets
+    from convbench.vector.team import KERNEL, Arguments, later, runner, tickets
     from convbench.vector.weights import BLOCK, LINE, Weights
 
     s, xp, weights = problem.shape, device.xp, Weights(bits)
@@ -77,7 +77,7 @@ def in_halves(problem: Problem, device: Device, bits: int) -> Plan:
     }  # fmt: skip
     arguments = Arguments(xp, halves.FIELDS, values)
     workspace = arguments.bytes
-    call = runner(address_of(KERNEL, halves.in_halves, cut), device.threads)
+    call = later(lambda: runner(address_of(KERNEL, halves.in_halves, cut), device.threads))
 
     def prepare(w: Any) -> Any:
         return right_hand_sums(device, w.reshape(s.groups, filters, depth), half_depth, half_filters, weights)

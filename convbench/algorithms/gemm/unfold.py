@@ -12,7 +12,7 @@ from convbench.shapes import ConvShape
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code
 from convbench.vector.target import Target
-from convbench.vector.team import KERNEL, Fields, runner
+from convbench.vector.team import KERNEL, Fields, later, runner
 
 FIELDS = (
     "x", "matrix", "first", "last", "table",
@@ -60,7 +60,7 @@ def stretcher(s: ConvShape, device: Device, target: Target | None = None) -> Str
         "rows": s.p, "columns": s.q,
     }  # fmt: skip
     arguments = xp.array([[values.get(name, 0) for name in FIELDS]] * device.threads, xp.int64)
-    call = runner(address_of(KERNEL, stretch, s.stride[1], target=target), 1)
+    call = later(lambda: runner(address_of(KERNEL, stretch, s.stride[1], target=target), 1))
 
     def write(x: Any, matrix: Any, first: int, last: int, thread: int, held: Any = table) -> None:
         arguments[thread, :4] = x.ctypes.data, matrix.ctypes.data, first, last
