@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from convbench.algorithms.fused import passing, plan
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
+from convbench.algorithms.fused.passing import passage
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import axes
 from convbench.devices.cpu import Cpu
@@ -21,6 +23,7 @@ from convbench.problem import Problem
 from convbench.reference import convolve
 from convbench.shapes import parse_shape
 from convbench.vector import room
+from convbench.vector.build import address_of
 from convbench.vector.target import Target, host
 from convbench.vector.team import runner
 from convbench.vector.weights import BLOCK, FLOAT32, PAIRS, Weights
@@ -46,6 +49,29 @@ def test_panels_side_by_side(word: str, weights: Weights, monkeypatch: pytest.Mo
             found.append(answer(plan_of(problem, Poisoned(2, caches), toom, (4, 3), weights), problem, x, w))
         assert all(np.array_equal(found[0], other) for other in found[1:])
         assert np.linalg.norm(found[0] - convolve(x, w, problem.shape)) < 3e-6 * np.linalg.norm(found[0])
+
+
+def test_phases_are_timed_when_all_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    class Watched(Poisoned):
+        def now(self) -> float:
+            events.append("now")
+            return super().now()
+
+    def noted(*words: Any) -> int:
+        events.append("compiled")
+        return address_of(*words)
+
+    monkeypatch.setattr(plan, "address_of", noted)
+    monkeypatch.setattr(plan, "passage", lambda *words: (passage(*words)[0], passing.PAST_IF_FAR))
+    problem = Problem(parse_shape("n2c20h9w11k40r3s3p1"))
+    x, w = problem.operands(2)
+    made = plan_of(problem, Watched(2), toom, (4, 3))
+    assert events == []
+    assert made.phases is not None
+    made.phases(x, made.prepare(w), np.empty(problem.shape.y_shape, np.float32))
+    assert events == ["compiled", "compiled", "now", "now"]
 
 
 @pytest.mark.skipif(host().lanes < BLOCK, reason="a register does not hold a whole line")

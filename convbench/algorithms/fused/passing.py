@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from math import prod
 
 from convbench.algorithms.fused.blocks import Blocks, Work
@@ -75,15 +74,12 @@ def passage(
 
 
 class Kernels:
-    """A kernel with V where it goes. The first call compiles all that may be called: threads may move later."""
+    """A kernel with V where it goes. All that may be called is compiled now: threads may move while a call is timed."""
 
     def __init__(self, passing: str, threads: int, address: Callable[[bool], int]) -> None:
         """address(streams): of the kernel, with V past the caches or in them."""
-        self._passing, self._threads, self._address = passing, threads, address
-
-    @cached_property
-    def _calls(self) -> dict[bool, Callable[[int], None]]:
-        return {streams: runner(self._address(streams), self._threads) for streams in PASSING[self._passing]}
+        self._threads = threads
+        self._calls = {streams: runner(address(streams), threads) for streams in PASSING[passing]}
 
     def __call__(self, arguments: int) -> None:
         """Run it with the address of its arguments."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from convbench.vector.panel import panel_address
 from convbench.vector.product import ALL, Kept, slabs_of
 from convbench.vector.room import Rooms
 from convbench.vector.target import host
-from convbench.vector.team import KERNEL, Arguments, tickets
+from convbench.vector.team import KERNEL, Arguments, later, tickets
 from convbench.vector.weights import BLOCK, FLOAT32, LINE, Weights
 
 
@@ -160,12 +160,12 @@ def fused(
         arguments.set("product", panel_address(side, asks, weights, ways_at_infinity(rows, columns, weights)))
         return address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
 
-    usual = Kernels(passing, device.threads, partial(kernel, False))
+    usual = later(lambda: Kernels(passing, device.threads, partial(kernel, False)))
 
     def prepare(w: Any) -> Any:
         return transform_filters(device, w, problem, tile, rows, columns, weights)
 
-    def run(x: Any, u: Any, y: Any, call: Kernels = usual) -> None:
+    def run(x: Any, u: Any, y: Any, call: Callable[[int], None] = usual) -> None:
         arguments.point("x", x)
         arguments.point("u", u)
         rooms.settle()
