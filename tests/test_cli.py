@@ -197,7 +197,7 @@ def test_verify() -> None:
     assert "fc8" in done.out
     assert "3/3" in done.out
     more = 4 + 3 + 1 + 3  # .int8x3 of gemm, winograd, fft and direct, where the CPU has no AMX
-    unsupported = 37 + more * bool(why_no_tiles())
+    unsupported = 38 + more * bool(why_no_tiles())
     last = done.out.strip().splitlines()[-1]
     assert re.search(rf"^\d+ ok(, \d+ skipped)?, {unsupported} unsupported(, \d+ skipped)?$", last)
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench.algorithms.base import Plan
-from convbench.algorithms.fused import plan
+from convbench.algorithms.fused import filters, plan
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.fused.toom import Toom
 from convbench.algorithms.fused.values import Transform
@@ -29,13 +29,13 @@ from convbench.shapes import ConvShape, parse_shape
 from convbench.vector import build
 from convbench.vector.product import ALL, Kept
 from convbench.vector.target import Target
-from convbench.vector.weights import FIXED24, FLOAT32, PAIRS, Weights
+from convbench.vector.weights import EVEN_PAIRS, FIXED24, FLOAT32, PAIRS, Weights
 
 
 def planned(problem: Problem, device: Cpu, make: Any, m: Any, weights: Weights) -> Plan:
     """The engine's plan, or without a transform that of a fully connected layer."""
     if make is None:
-        return gemv.streaming(problem, device, *weights)
+        return gemv.streaming(problem, device, weights.bits, weights.in_pairs)
     return plan_of(problem, device, make, m, weights)
 
 
@@ -70,7 +70,7 @@ def cases(draw: st.DrawFn) -> tuple[ConvShape, Callable[[int, int], Transform], 
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names a CPU of another kind")
-@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS])
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS, EVEN_PAIRS])
 @pytest.mark.parametrize(
     ("word", "make", "m"),
     [
@@ -122,7 +122,7 @@ def test_eleven_points_err_little() -> None:
     case=cases(),
     threads=st.integers(1, 3),
     caches=st.sampled_from(CACHES),
-    weights=st.sampled_from([FLOAT32, FIXED24, PAIRS]),
+    weights=st.sampled_from([FLOAT32, FIXED24, PAIRS, EVEN_PAIRS]),
 )
 @settings(max_examples=80)
 def test_random_shapes(case: Any, threads: int, caches: tuple[int, int], weights: Weights) -> None:
@@ -177,7 +177,7 @@ class Page:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 @pytest.mark.parametrize("at_end", [True, False])
-@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS])
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS, EVEN_PAIRS])
 @pytest.mark.parametrize(
     ("word", "make", "m"),
     [
@@ -213,11 +213,11 @@ def test_what_is_left_out_at_infinity_meets_zeros(word: str, expected: tuple[Kep
     """U of the planes at infinity is zero in just the channels that are left out."""
     problem = Problem(parse_shape(word))
     rows, columns = axes(problem.shape, (4, 4), 5)
-    ways = plan.ways_at_infinity(rows, columns)
+    ways = filters.ways_at_infinity(rows, columns)
     assert ways == expected
     tile = Tile(toom(rows.tile, rows.length), toom(columns.tile, columns.length))
     _, w = problem.operands(0)
-    u = plan.transform_filters(Cpu(1), w, problem, tile, rows, columns, FLOAT32)
+    u = filters.transform_filters(Cpu(1), w, problem, tile, rows, columns, FLOAT32)
     depth = problem.shape.c * rows.channels * columns.channels
     is_zero = (u.reshape(-1, tile.planes, depth, 16)[0, ..., :4] == 0).all(axis=-1)
     of_y = [j * tile.real_column + tile.y.reals - 1 for j in range(tile.x.reals - 1)]
@@ -226,3 +226,8 @@ def test_what_is_left_out_at_infinity_meets_zeros(word: str, expected: tuple[Kep
         left_out = np.arange(depth) % way.stride >= way.run
         assert (is_zero[planes] == left_out).all()
     assert not is_zero[0].any()
+    kept = np.ones((tile.planes, 16), bool)
+    both = tile.x.reals * tile.real_column - 1
+    for planes, way in zip((of_y, [*of_x, both]), ways[1:], strict=False):
+        kept[planes] = np.arange(16) % way.stride < way.run
+    assert np.array_equal(filters.kept_channels(np, tile, ways), kept)

@@ -26,13 +26,13 @@ from convbench.vector import room
 from convbench.vector.build import address_of
 from convbench.vector.target import Target, host
 from convbench.vector.team import runner
-from convbench.vector.weights import BLOCK, FLOAT32, PAIRS, Weights
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, FLOAT32, PAIRS, Weights
 
 
 @pytest.mark.parametrize(
     "word", ["n2c20h9w11k40r3s3p1", "n3c7h9w11k16r3s3", "n1c36h14w13k70r3s3p1g2", "n5c50h7w7k33r3s3p1"]
 )
-@pytest.mark.parametrize("weights", [FLOAT32, PAIRS])
+@pytest.mark.parametrize("weights", [FLOAT32, PAIRS, EVEN_PAIRS])
 def test_panels_side_by_side(word: str, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """Odd and even numbers of panels, one by one and in pairs, U kept or not, V in the caches or not: the same bits.
 

@@ -26,7 +26,7 @@ from convbench.devices.cpu import Cpu
 from convbench.problem import Problem
 from convbench.shapes import parse_shape
 from convbench.vector import room
-from convbench.vector.weights import PAIRS
+from convbench.vector.weights import EVEN_PAIRS, PAIRS
 
 
 class Counting(Cpu):
@@ -51,6 +51,7 @@ MAKERS: dict[str, Callable[[Problem, Device], Plan]] = {
     "gemm.panel.pairs": gemm.in_pairs,
     "gemm.int8x3": partial(gemm_int8x3.plan, target=IN_MEMORY),
     "winograd.f4": partial(winograd.plan, (4, 4)),
+    "winograd.f7.pairs": partial(winograd.plan, (7, 7), weights=EVEN_PAIRS),
     "winograd.f3.int8x3": partial(winograd_int8x3.plan, 3, target=IN_MEMORY),
 }
 

@@ -25,7 +25,7 @@ from convbench.vector.peak import multiply_adds
 from convbench.vector.product import Asks, most_rows, product, rows_together
 from convbench.vector.target import Target, host
 from convbench.vector.team import KERNEL
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, PAIRS, Weights
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, FIXED24, FLOAT32, PAIRS, Weights
 
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 ON_X86 = pytest.mark.skipif(not IS_X86, reason="names CPUs of another kind")
@@ -106,13 +106,14 @@ def test_pairs_stay_in_registers(name: str) -> None:
 
 @ON_X86
 @pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.lanes > 4])
-def test_pairs_of_tiles_stay_in_registers(name: str) -> None:
+@pytest.mark.parametrize("weights", [PAIRS, EVEN_PAIRS])
+def test_pairs_of_tiles_stay_in_registers(name: str, weights: Weights) -> None:
     """The loop of threes, and that of what is left behind them."""
     target = TARGETS[name]
     for panels in {1, target.panels}:
-        rows, each = rows_together(target, panels, PAIRS), panels * BLOCK // target.lanes
+        rows, each = rows_together(target, panels, weights), panels * BLOCK // target.lanes
         asks = Asks(True, target.bars_passers, True, True)
-        threes, rest = loops(target, asks.arguments(PAIRS), product, rows, panels, asks, PAIRS)
+        threes, rest = loops(target, asks.arguments(weights), product, rows, panels, asks, weights)
         assert not re.search(r"mm\d+, .*\(%r[sb]p", threes + rest)
         for operation in ("vfmadd", "vadd"):
             assert len(re.findall(operation + r"\w*ps", threes)) == 2 * rows * each

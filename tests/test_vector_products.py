@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from vector_targets import EVERYWHERE, floats, run
 
+from convbench.algorithms.fused.row_powers import sum_pairs
 from convbench.algorithms.fused.sizes import bring_to_size
 from convbench.devices.cpu import Cpu
 from convbench.vector.build import Program
@@ -14,7 +15,7 @@ from convbench.vector.panel import PANEL, Later, cut_rows, panel
 from convbench.vector.peak import multiply_add_peak
 from convbench.vector.product import ALL, Asks, Kept, slabs_of, summed_at_once
 from convbench.vector.target import Target, host
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LINE, PAIRS, Weights
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, FIXED24, FLOAT32, LINE, PAIRS, Weights
 
 ANY_ROWS = "pippii" + "i" * 6
 ONE = (ALL,)
@@ -23,12 +24,26 @@ ONE = (ALL,)
 def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: tuple[Kept, ...] = (ALL,)) -> None:
     """Products of planes whose rows are cut on the spot."""
     a, slab, b, c, rows, depth, *steps = code.arguments
-    cut = cut_rows(program, code, rows, depth, slab, panels, weights)
-    asks = Asks(for_a=True, once=False, for_result=panels == 1, for_input=not weights.is_scaled)
+    cut, chunk = cut_rows(program, code, rows, depth, slab, panels, weights), summed_at_once(depth, weights)
+    asks = Asks(for_a=True, once=False, for_result=panels == 1, for_input=not weights.is_scaled, near=panels == 1)
     later = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
     way = len(ways) - 1
     made = program.function(PANEL, panel, panels, asks, weights, ways)
-    code.call(made, a, slab, b, c, depth, *cut, *steps, *later, *later, way)
+    pairs, plane, sums = a + depth // BLOCK * slab, steps[1], slab  # behind each plane of A
+    if weights == EVEN_PAIRS:  # behind all of A
+        pairs, plane, sums = a + steps[0] * steps[1], (depth + (chunk - 1)) // chunk * slab, slab
+    code.call(made, a, slab, b, c, depth, *cut, *steps, *later, *later, way, pairs, plane, sums)
+
+
+def summed(program: Program, code: Code) -> None:
+    """sum_pairs for planes of A, to behind them, as any_rows reads it."""
+    a, slab, plane, depth, rows, kept, planes = code.arguments
+    step = (depth + (summed_at_once(depth, EVEN_PAIRS) - 1)) // summed_at_once(depth, EVEN_PAIRS) * slab
+    for i in code.range(planes):
+        code.call(
+            program.function("piiipip", sum_pairs),
+            a + i * plane, slab, depth, rows, a + planes * plane + i * step, slab, kept,
+        )  # fmt: skip
 
 
 @EVERYWHERE
@@ -80,6 +95,42 @@ def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, p
         for i in range(panels):
             terms = np.sqrt(whole**2 @ b[i, plane].astype(float) ** 2)
             assert (abs(c[i, plane, :rows] - whole @ b[i, plane]) < 3e-6 * terms).all()
+    assert (c[:, :, rows] == 5).all()
+    assert (c[panels:] == 5).all()
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize(("rows", "depth", "planes", "ways"), [
+    (1, 16, 1, ONE), (2, 48, 3, ONE), (7, 208, 1, ONE), (37, 96, 2, ONE),
+    (5, 48, 2, (ALL, Kept(12, 16))), (19, 112, 1, (ALL, Kept(3, 4))), (3, 144, 2, (ALL, ALL, Kept(1, 2))),
+])  # fmt: skip
+def test_products_in_pairs_of_rows_without_powers(
+    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], panels: int
+) -> None:
+    """The last of the ways is taken: what it leaves out of B is zero, and of A may be anything but NaN."""
+    slabs, sums = depth // BLOCK, -(-depth // 48)
+    assert slabs_of(depth, EVEN_PAIRS) == slabs
+    a, b = floats(planes, slabs, rows, BLOCK), floats(2, planes, depth, BLOCK)
+    room = np.full(planes * (slabs + sums) * (rows + 2) * BLOCK, np.nan, np.float32)
+    inner = room[: planes * slabs * (rows + 2) * BLOCK].reshape(planes, slabs, rows + 2, BLOCK)
+    inner[:, :, :rows] = a
+    kept = np.arange(BLOCK) % ways[-1].stride < ways[-1].run
+    left_out = ~np.tile(kept, slabs)
+    b[:, :, left_out] = 0
+    inner[:, :, :rows, ~kept] *= 1e6
+    strides = [inner[0, 0].nbytes, inner[0].nbytes]
+    run(target, "piiiipi", summed, [room, *strides, depth, rows, kept.astype(np.float32), planes])
+    _, u = EVEN_PAIRS.room(Cpu(1), (2, planes), depth)
+    EVEN_PAIRS.pack(np, b, u, np.float32(4.0))
+    c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
+    steps = [planes, strides[1], u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    run(target, ANY_ROWS, any_rows, [room, strides[0], u, c, rows, depth, *steps], panels, EVEN_PAIRS, ways)
+    for plane in range(planes):
+        whole = a[plane].transpose(1, 0, 2).reshape(rows, -1).astype(float)
+        for i in range(panels):
+            terms = np.sqrt(whole**2 @ b[i, plane].astype(float) ** 2)
+            assert (abs(c[i, plane, :rows] - whole @ b[i, plane]) < 6e-6 * terms).all()
     assert (c[:, :, rows] == 5).all()
     assert (c[panels:] == 5).all()
 

@@ -132,6 +132,9 @@ class Vector:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, other: float | Vector) -> Vector:
+        return self._binary("fdiv", other)
+
     def __neg__(self) -> Vector:
         return self._binary("fmul", -1.0)
 

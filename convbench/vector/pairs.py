@@ -15,7 +15,7 @@ Sums of numbers that differ in size lose digits, so both A and B are brought to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from convbench.vector.code import Code, Index, Variable, Vector
 from convbench.vector.weights import BLOCK
@@ -24,15 +24,17 @@ from convbench.vector.weights import BLOCK
 def add_pairs(
     code: Code, threes: Index, sums: list[list[Variable]], of_a: Callable[[Index, Index, int, int], Vector],
     of_b: Callable[[Index, Index, int], list[Vector]], pairs: Callable[[Index], None],
+    places: Callable[[], Iterable[Index]] | None = None,
 ) -> None:  # fmt: skip
     """sums [row][vector] += A B over so many times three blocks of 16 numbers of the depth.
 
     of_a(three, i, part, row): a number of A in all lanes, at place i of one of three blocks, of which the first two
-    make pairs; of_b(three, i, part): the vectors of B there; pairs(three): to be called once for each three.
+    make pairs; of_b(three, i, part): the vectors of B there; pairs(three): to be called once for each three; places: a
+    loop over those i that count, if not all do.
     """
     for three in code.range(threes):
         pairs(three)
-        for i in code.range(BLOCK):
+        for i in places() if places else code.range(BLOCK):
             first, second = of_b(three, i, 0), of_b(three, i, 1)
             for r, row in enumerate(sums):
                 a0, a1 = of_a(three, i, 0, r), of_a(three, i, 1, r)

@@ -75,15 +75,16 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
     A, B and C, and from B, and from C, to the next panel; what is written Later, and what is read; which of the ways
-    the depth is gone through, if there are several. The A and B of the next plane are prefetched by the way: each part
-    fetches its share of them, evenly, as memory answers no faster in a hurry.
+    the depth is gone through, if there are several; for products in pairs, what those of the rows of A come to, and its
+    bytes from plane to plane and from sum to sum that joins. The A and B of the next plane are prefetched by the way:
+    each part fetches its share of them, evenly, as memory answers no faster in a hurry.
     Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
     first cache before it is read.
     """
     first_a, slab, first_b, first_c, depth, *numbers = code.arguments
     cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
     planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
-    written, read, way = Later(*rest[6:11]), Later(*rest[11:16]), rest[-1]
+    written, read, (way, pairs, pairs_plane, pairs_chunk) = Later(*rest[6:11]), Later(*rest[11:16]), rest[16:]
     for plane in code.range(planes):
         a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
         later = [
@@ -91,7 +92,8 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
             for coming, is_asked in ((written, asks.for_result), (read, asks.for_input))
             if is_asked
         ]
-        rest_of_plane = (cut, (a, b, c), slab, depth, (plane_a, plane_b), later, (beside_b, beside_c))
+        of_pairs = (pairs + plane * pairs_plane, pairs_chunk)
+        rest_of_plane = (cut, (a, b, c), slab, depth, (plane_a, plane_b), later, (beside_b, beside_c), of_pairs)
         if len(ways) == 1:
             _plane(program, code, (panels, asks, weights, *ways), *rest_of_plane)
             continue
@@ -103,9 +105,12 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
 def _plane(
     program: Program, code: Code, form: tuple[int, Asks, Weights, Kept], cut: RowCut,
     places: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, steps: tuple[Index, Index],
-    later: list[tuple[Pointer, Index]], beside: tuple[Index, Index],
+    later: list[tuple[Pointer, Index]], beside: tuple[Index, Index], of_pairs: tuple[Pointer, Index],
 ) -> None:  # fmt: skip
-    """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes."""
+    """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes.
+
+    of_pairs: what those of A's rows come to, and its bytes from sum to sum.
+    """
     (panels, asks, weights, kept), (a, b, c) = form, places
     shares = [count // cut.parts for _, count in later]
     moves = [
@@ -121,7 +126,7 @@ def _plane(
             for number in cases:
                 for k in code.range(0, depth, cut.chunk):
                     comes: list[Pointer | Index] = []
-                    ends = [source + (depth // BLOCK + k // cut.chunk) * slab] if weights.in_pairs else []
+                    ends = of_pairs[0] + first * weights.pairs_pitch + k // cut.chunk * of_pairs[1]
                     for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
                         comes += [place + part * share + k * lines // BLOCK * move, move]
                     code.call(
@@ -129,11 +134,11 @@ def _plane(
                         source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
                         code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
                         ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
-                        *comes, *beside, *ends,
+                        *comes, *beside, *[ends] * weights.in_pairs,
                     )  # fmt: skip
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "i"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "ipii"  # its arguments
 
 
 def panel_address(panels: int, asks: Asks, weights: Weights, ways: Ways) -> int:

@@ -8,16 +8,19 @@ two units take whole vectors: there each number of A meets a panel of B, and the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Variable, Vector
 from convbench.vector.pairs import add_pairs
 from convbench.vector.target import SPARE, Target
-from convbench.vector.weights import BLOCK, LINE, THREE, Weights
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, LINE, THREE, Weights
 
 CHUNK = 96  # at most so many numbers are summed before their sum joins the others, as errors grow with their count
 CHUNK_IN_PAIRS = 8 * THREE  # more there: what pairs come to is added to each sum
+ONE_CHUNK = THREE + BLOCK  # where rows have no powers of their own, in tiles that multiply errors; else THREE
 ROWS_IN_PAIRS = 16  # whose sums are made together: more take as long each, and longer to compile
 RESULT_LINES, INPUT_LINES = 4, 2  # of what comes later that are asked for with each 16 numbers of the depth
 FURTHER = 12288  # bytes that a B is asked for ahead of where it is asked for again (Target.drops_requests)
@@ -29,6 +32,12 @@ class Kept(NamedTuple):
     run: int
     stride: int
 
+    def places(self, code: Code) -> Iterator[Index]:
+        """A loop over their places in a block of 16."""
+        for first in code.range(0, BLOCK, self.stride):
+            for i in code.range(self.run):
+                yield first + i
+
 
 ALL = Kept(BLOCK, BLOCK)
 
@@ -36,10 +45,11 @@ ALL = Kept(BLOCK, BLOCK)
 class Asks(NamedTuple):
     """What a product asks for ahead."""
 
-    for_a: bool  # the next A too: not where it lies in the core's own cache
+    for_a: bool  # the next A too: not where it lies in the core's own cache, but for products in pairs
     once: bool  # the next B will pass the caches but once
     for_result: bool  # lines that are written when the products are done
     for_input: bool = False  # lines that are read then
+    near: bool = False  # the next A into the first cache
 
     @property
     def later(self) -> list[tuple[int, bool]]:
@@ -66,7 +76,7 @@ class Ahead(NamedTuple):
     def with_number(self, k: Index) -> None:
         """With the k-th number of the depth."""
         for line in self.lines_of_a if self.asks.for_a else ():
-            (self.a[0] + (k * self.a[1] + line)).prefetch()
+            (self.a[0] + (k * self.a[1] + line)).prefetch(near=self.asks.near)
         for panel in range(self.panels):
             place = self.b[0] + (k * self.b[1] + self.next_b * panel)
             if self.twice:
@@ -87,8 +97,8 @@ def product(
 
     Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
     or 0, what to prefetch by the way (A, B, asks.later): places, each with the bytes it moves on for each k, those of
-    `later` for each line; then the bytes from B, and from C, to the next panel. In pairs also a line for each row of A:
-    what its pairs come to, and the inverse of its power.
+    `later` for each line; then the bytes from B, and from C, to the next panel. In pairs also what those of each row of
+    A come to, and the inverse of its power if it has one (Weights.pairs_pitch).
     """
     a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, *rest = code.arguments
     coming = 2 * len(asks.later)
@@ -103,7 +113,7 @@ def product(
     if weights.in_pairs:
         threes = depth // THREE
         start, lines = threes * THREE, b + threes * LINE
-        pairs_of_b = _add_in_pairs(code, (a, slab), (b, next_b), threes, halves, sums, ahead)
+        pairs_of_b = _add_in_pairs(code, (a, slab), (b, next_b), threes, kept, halves, sums, ahead)
     for first in code.range(start, depth, kept.stride):
         block = first // BLOCK
         numbers = a + block * slab + (first - block * BLOCK) * 4
@@ -124,15 +134,16 @@ def product(
                     place = c + (next_c * panel + (r * LINE + j * code.bytes))
                     value = total.get()
                     if weights.in_pairs:
-                        of_row, inverse = ((rest[-1] + (r * LINE + 4 * number)).broadcast() for number in range(2))
-                        value = (value + (pairs_of_b[h].get() + of_row)) * inverse
+                        of_row = rest[-1] + r * weights.pairs_pitch
+                        value = value + (pairs_of_b[h].get() + of_row.broadcast())
+                        value = value * (of_row + 4).broadcast() if weights.own_powers else value
                     whole = weights.scaled(code, value, scales + next_b * panel, j)
                     place.store(place.load() + whole if joins else whole)
 
 
 def _add_in_pairs(
-    code: Code, of_a: tuple[Pointer, Index], of_b: tuple[Pointer, Index], threes: Index, halves: list[tuple[int, int]],
-    sums: list[list[Variable]], ahead: Ahead,
+    code: Code, of_a: tuple[Pointer, Index], of_b: tuple[Pointer, Index], threes: Index, kept: Kept,
+    halves: list[tuple[int, int]], sums: list[list[Variable]], ahead: Ahead,
 ) -> list[Variable]:  # fmt: skip
     """sums += A B over so many threes, but for what pairs come to; of B they are returned. of_a, of_b: with steps."""
     (a, slab), (b, next_b) = of_a, of_b
@@ -155,7 +166,7 @@ def _add_in_pairs(
         ahead.with_number(three * THREE + place)
         return vectors(b + three * three_bytes + (place + 1) * LINE)
 
-    add_pairs(code, threes, sums, numbers_of_a, vectors_of_b, pairs)
+    add_pairs(code, threes, sums, numbers_of_a, vectors_of_b, pairs, partial(kept.places, code))
     return totals
 
 
@@ -180,11 +191,13 @@ def summed_at_once(depth: Any, weights: Weights) -> Any:
     """Numbers summed before their sum joins the others, so that all parts of a depth are alike; an int or an Index."""
     most, unit = (CHUNK_IN_PAIRS, THREE) if weights.in_pairs else (CHUNK, BLOCK)
     pieces = (depth + (most - 1)) // most
+    if weights == EVEN_PAIRS:
+        pieces = depth // (ONE_CHUNK + 1) * depth + 1  # one, or so many that each is the least
     return ((depth + (pieces - 1)) // pieces + (unit - 1)) // unit * unit
 
 
 def slabs_of(depth: Any, weights: Weights) -> Any:
-    """Slabs of A; in pairs one more behind them for each sum that joins: a line for each row, as of `product`."""
+    """Slabs of A; where rows have own powers one more behind them for each sum that joins, with a line for each row."""
     chunk = summed_at_once(depth, weights)
-    ends = (depth + (chunk - 1)) // chunk if weights.in_pairs else 0
+    ends = (depth + (chunk - 1)) // chunk if weights.own_powers else 0
     return (depth + (BLOCK - 1)) // BLOCK + ends

@@ -12,6 +12,7 @@ from convbench.vector.numbers import INT32
 EXPONENT = 23  # the bit of float32 at which the exponent begins
 BIAS = 127  # the exponent of 1
 SIZE = 0x7FFFFFFF  # all bits but the sign
+INFINITE = 0x7F800000  # the bits of infinity
 
 
 def size(numbers: Vector) -> Vector:
@@ -19,6 +20,16 @@ def size(numbers: Vector) -> Vector:
     builder, kind = numbers.code.builder, ir.VectorType(INT32, numbers.code.lanes)
     bits = builder.and_(builder.bitcast(numbers.value, kind), ir.Constant(kind, [SIZE] * numbers.code.lanes))
     return Vector(numbers.code, builder.bitcast(bits, numbers.code.kind))
+
+
+def finite_size(numbers: Vector) -> Vector:
+    """The same, 0 where it is not finite."""
+    builder, kind = numbers.code.builder, ir.VectorType(INT32, numbers.code.lanes)
+    sizes = size(numbers)
+    is_finite = builder.icmp_signed(
+        "<", builder.bitcast(sizes.value, kind), ir.Constant(kind, [INFINITE] * numbers.code.lanes)
+    )
+    return Vector(numbers.code, builder.select(is_finite, sizes.value, numbers.code.constant(0)))
 
 
 def most(a: Vector, b: Vector) -> Vector:

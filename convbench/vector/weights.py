@@ -10,8 +10,9 @@ Whole numbers below 2^24 are exact in float32, so products are made with them, a
 1e30 may overflow before that.
 
 For products in pairs (algorithms/gemm/paired.py) float32 is multiplied by a power of two for each column, so that its
-root mean square is about 1; scale[j] is the inverse. Of each three blocks of 16 numbers those with the same place
-follow one another, and before them there is a line for what their pairs come to (a block or two may be left over):
+root mean square is about 1, or what A's is known to be; scale[j] is the inverse. Of each three blocks of 16 numbers
+those with the same place follow one another, and before them there is a line for what their pairs come to (a block or
+two may be left over):
 
     pairs[j] = - sum over k < 16 of b[k, j] b[16 + k, j]
 """
@@ -31,10 +32,15 @@ LARGEST_POWER = 100  # of two, that a column is multiplied by for products in pa
 
 
 class Weights(NamedTuple):
-    """The form: 32 or 24 bits a number; or 32 bits for products in pairs."""
+    """The form: 32 or 24 bits a number; or 32 bits for products in pairs.
+
+    own_powers: each row that such products are made with has been multiplied by a power of two of its own, which they
+    undo; else they leave A's size as it is.
+    """
 
     bits: int = 32
     in_pairs: bool = False
+    own_powers: bool = False
 
     @property
     def is_scaled(self) -> bool:
@@ -67,6 +73,11 @@ class Weights(NamedTuple):
         return 2 if self.bits != 32 else 0
 
     @property
+    def pairs_pitch(self) -> int:
+        """Bytes from row to row of what the pairs of A's rows come to: of a line, with the power; else of a number."""
+        return LINE if self.own_powers else 4
+
+    @property
     def tail(self) -> int:
         """Bytes behind the last panel of all that may be read."""
         return LINE if self.bits != 32 else 0
@@ -96,13 +107,14 @@ class Weights(NamedTuple):
         whole[end:] = 0
         return whole if self.bits != 32 else whole.view("float32"), whole[:end].reshape(*shape, each)
 
-    def pack(self, xp: Any, panels: Any, into: Any) -> None:
+    def pack(self, xp: Any, panels: Any, into: Any, sizes: Any = 1) -> None:
         """panels [.., depth, 16], float32 or float64, into bytes [.., before(depth)].
 
-        In 24 bits a column in which a number is not finite is NaN as a whole.
+        sizes [..]: powers of two, which for products in pairs the columns are brought to instead of 1. In 24 bits a
+        column in which a number is not finite is NaN as a whole.
         """
         if self.in_pairs:
-            _pack_pairs(xp, panels, into.view(xp.float32))
+            _pack_pairs(xp, panels, into.view(xp.float32), sizes)
             return
         if not self.is_scaled:
             into.view(xp.float32).reshape(panels.shape)[...] = panels
@@ -127,11 +139,13 @@ def as_large_as_one(xp: Any, panels: Any) -> tuple[Any, Any]:
     return xp.ldexp(panels, power).astype(xp.float32), inverse
 
 
-def _pack_pairs(xp: Any, panels: Any, into: Any) -> None:
+def _pack_pairs(xp: Any, panels: Any, into: Any, sizes: Any) -> None:
     """The same for products in pairs; into as float32, the depth a multiple of BLOCK."""
+    sizes = xp.asarray(sizes, xp.float32)[..., None, None]
     lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
     paired, end = threes * THREE, BLOCK + threes * (1 + THREE) * BLOCK
     scaled, scales = as_large_as_one(xp, panels)
+    scaled, scales = scaled * sizes, scales / sizes
     into[..., :BLOCK] = scales[..., 0, :]
     into[..., end:] = scaled[..., paired:, :].reshape(*lead, -1)
     numbers = scaled[..., :paired, :].reshape(*lead, threes, 3, BLOCK, BLOCK)
@@ -142,4 +156,5 @@ def _pack_pairs(xp: Any, panels: Any, into: Any) -> None:
     lines[..., 1:, :] = numbers.swapaxes(-3, -2).reshape(*lead, threes, THREE, BLOCK)
 
 
-FLOAT32, FIXED24, PAIRS = Weights(32), Weights(24), Weights(32, in_pairs=True)
+FLOAT32, FIXED24 = Weights(32), Weights(24)
+PAIRS, EVEN_PAIRS = Weights(32, in_pairs=True, own_powers=True), Weights(32, in_pairs=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from convbench.algorithms.fused.stages import Tile
+from convbench.algorithms.fused.stages import POWER_BYTES, Tile
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.team import Fields
 from convbench.vector.weights import BLOCK
@@ -23,7 +23,7 @@ LANE_BYTES = 24  # of a channel in the table of channels
 
 FIELDS = (
     "x", "y", "u", "rooms", "counters", "table", "product",  # addresses
-    "images", "image_bytes", "height", "width", "row_step",  # input
+    "images", "image_bytes", "channels", "height", "width", "row_step",  # input; channels of a group
     "groups", "depth", "blocks_of_channels", "filters", "panels", "items",  # of a group, channels after the split
     "out_rows", "out_columns", "out_image_bytes", "out_channel_bytes",
     "tile_rows", "tiles", "columns", "pitch",  # of an image; a line row of the buffer
@@ -33,6 +33,8 @@ FIELDS = (
     "short_rows", "short_columns",  # of tiles, the last ones, with one output less
     "m_plane_bytes", "m_bytes", "t_bytes", "scratch_bytes", "room_at", "t_at", "pixels_at", "nowhere_at",
     "own_at", "own_slab_bytes", "own_plane_bytes",  # V of an image, before its rows are brought to size (sizes.py)
+    "pairs_at", "pairs_plane_bytes", "pairs_chunk_bytes",  # what its pairs come to, from V of a group on
+    "powers_at", "under_first", "under_rows", "kept",  # of rows of tiles; the rows of x under one (row_powers.py)
     "y_lines", "y_run", "y_step", "x_lines", "x_run", "x_step",  # asked for during the products (panel.Later)
     "past",  # 1: y is too large for the caches
     "clocks",  # where each thread counts the cycles of its PHASES, 64 bytes apart
@@ -94,10 +96,18 @@ class Block:
             starts.append(self.code.choose(is_whole, whole.first, short.first) + place * whole.columns)
         return starts[0], starts[1]
 
+    def table(self, f: Fields, channels: Index) -> Pointer:
+        """Where the lanes of 16 channels of all groups stand."""
+        return f.pointer("table") + channels * (BLOCK * LANE_BYTES)
+
+    def powers(self, f: Fields, group: Index, n: Index, row: Index) -> Pointer:
+        """The power of an image's row of tiles."""
+        return self.v + group * f.group_bytes + f.powers_at + (n * f.block_tile_rows + row) * POWER_BYTES
+
     def input_place(self, f: Fields, item: Index) -> Index:
         """Bytes from x to the first line of one image's 16 channels, wherever padding may put it."""
         inputs = f.groups * f.blocks_of_channels
         n, channels = item // inputs, item % inputs
-        plane = (f.pointer("table") + channels * (BLOCK * LANE_BYTES)).integer()
+        plane = self.table(f, channels).integer()
         row = self.first_line * f.row_step
         return (self.first_image + n) * f.image_bytes + plane + row * f.width * 4

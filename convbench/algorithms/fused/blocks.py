@@ -30,9 +30,11 @@ V_PART = 0.375  # of the shared one
 PRIVATE_PART = 0.75  # of a core's own cache, for V of one group of a thread's own block
 ASKED_PART = 1.7  # for V, M and T together, where V is asked for ahead anyway
 CLOSE_PART = 0.5  # of a core's own cache, for V, M and T of a thread's own block together, if that leaves
+PAIRS_PART = 0.8  # or so much for products in pairs, which meet filters in less time and ask for V themselves
 CLOSE_ROWS = 16  # or more tiles
 LEAST_ROWS = 12  # tiles a block of a thread's own must have, for the products to pay,
 FEW_ROWS = 8  # or so many, where all filters are at most
+PAIRS_ROWS = 16  # or so many for products in pairs, which fewer keep from their speed
 ASKED_ROWS = 24  # or so many, where V is asked for ahead anyway and filters come from far
 FILTERS_PART = 0.25  # of the shared cache, from which each block reads them again
 ENOUGH_TILES = 24  # of a block: with fewer, products wait for filters that come from memory
@@ -67,6 +69,7 @@ class Work:
     filter_bytes: int = 0  # of all points of all filters
     items: int = 1  # of such panels, in each group
     filters: int = 0  # of all groups
+    in_pairs: bool = False  # its products, with V as it is (weights.EVEN_PAIRS)
 
     def unevenness(self, groups: int, threads: int) -> float:
         """The busiest thread's share over an even one, where threads share out the filters of so many groups."""
@@ -122,8 +125,10 @@ class _Limits(NamedTuple):
 def _limits(tile: Tile, work: Work, caches: Caches) -> _Limits:
     v = tile.planes * work.tile_bytes
     all_parts, fits = v + sum(_room(tile, work)), _fitting(tile, work, caches, False)
-    close = int(CLOSE_PART * caches.core) // all_parts
+    close = int((PAIRS_PART if work.in_pairs else CLOSE_PART) * caches.core) // all_parts
     least = FEW_ROWS if work.filter_bytes <= FILTERS_PART * caches.shared else LEAST_ROWS
+    if work.in_pairs:
+        least = PAIRS_ROWS
     if caches.keeps:
         return _Limits(least, min(fits, int(PRIVATE_PART * caches.core) // v), CLOSE_ROWS, close)
     return _Limits(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from convbench.algorithms.fused.block import Block
-from convbench.algorithms.fused.stages import Tile, backward_column, backward_rows
+from convbench.algorithms.fused.stages import POWER_BYTES, Tile, backward_column, backward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import Clock
 from convbench.vector.code import Code, Index, Pointer
 from convbench.vector.panel import PANEL, RowCut, cut_rows
 from convbench.vector.team import Fields
-from convbench.vector.weights import BLOCK, LINE, Weights
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, LINE, Weights
 
 ALL_CHANNELS, AT_Y, AT_X = range(3)  # ways of plan.ways_at_infinity
 
@@ -38,6 +38,7 @@ class _Panels:
         """next_x: what is read when all is done, and the number of the first plane that asks for it."""
         self.next_x = next_x
         self.program, self.code, self.tile, self.f, self.block, self.clock = program, code, tile, f, block, clock
+        self.is_even = weights == EVEN_PAIRS
         self.side, self.weights, self.group, self.number = side, weights, item // f.items, item % f.items * side
         self.count = code.least(f.panels - self.number, side)
         self.slice_bytes = weights.before(f.depth)
@@ -63,6 +64,7 @@ class _Panels:
         """M of planes of a point along x, which begin with `first`, for the tiles that need them."""
         code, f = self.code, self.f
         plane = first + numbers.start
+        pairs = self.v + f.pairs_at + plane * f.pairs_plane_bytes + tiles.begin * self.weights.pairs_pitch
         with code.when(tiles.begin < tiles.end):
             code.call(
                 code.function_at(f.product, PANEL),
@@ -71,6 +73,7 @@ class _Panels:
                 f.depth, *tiles.cut, len(numbers), f.plane_bytes, self.slice_bytes, f.m_plane_bytes,
                 self.u_beside, f.m_bytes, self.y, plane, f.y_lines, f.y_run, f.y_step,
                 self.next_x[0], self.next_x[1] + plane, f.x_lines, f.x_run, f.x_step, way,
+                pairs, f.pairs_plane_bytes, f.pairs_chunk_bytes,
             )  # fmt: skip
 
     def column(
@@ -128,12 +131,13 @@ class _Panels:
                 top = block.first_line + block.line(row)
                 outputs = code.choose(row < block.whole_rows, tile.y.outputs, tile.y.outputs - 1)
                 whole, short = block.runs(n, row)
+                power = [block.powers(f, self.group, n, row) + POWER_BYTES // 2] * self.is_even
                 code.call(
-                    self.program.function("ppiiiiippiipi", backward_rows, tile),
+                    self.program.function("ppiiiiippiipi" + "p" * self.is_even, backward_rows, tile, self.is_even),
                     t + whole * each, t + short * each, f.tiles - f.short_columns, f.short_columns,
                     code.least(outputs, f.out_rows - top), f.pixel_rows, f.out_columns,
                     block.scratch + f.pixels_at, output + top * f.out_columns * 4, f.out_channel_bytes,
-                    f.filters - number * BLOCK, block.scratch + f.nowhere_at, f.past,
+                    f.filters - number * BLOCK, block.scratch + f.nowhere_at, f.past, *power,
                 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from convbench.vector.distance import are_far_apart
 from convbench.vector.product import Asks
 from convbench.vector.target import host
 from convbench.vector.team import runner
-from convbench.vector.weights import BLOCK, LINE
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, FLOAT32, LINE, Weights
 
 # Where V goes, and whether that is past the caches: where both can be, the distance of threads decides in each call.
 KEPT, PAST, PAST_IF_FAR = "", "V past the caches", "V past the caches while threads share none"
@@ -56,18 +56,24 @@ def passes_once(s: ConvShape, device: Device, nbytes: int) -> bool:
 
 
 def passage(
-    s: ConvShape, device: Device, private: bool, asks_for_x: bool, u_bytes: int, v_bytes: int
-) -> tuple[Asks, str]:
+    s: ConvShape, device: Device, private: bool, asks_for_x: bool, u_bytes: int, v_bytes: int,
+    weights: Weights = FLOAT32,
+) -> tuple[Asks, str]:  # fmt: skip
     """How U comes through the caches, and where V goes.
 
     Filters that fill the caches while they pass would drive V out: they are kept out where the CPU can do that. Else
     V goes past the caches (where a vector is a whole line), and so it does where threads do not share one: for a line
     that another core has read must be taken back from it before it is written. Lines of y that must come from
     memory first are asked for while the products are made (panel.Later), and so is x if asks_for_x.
+    Products in pairs read two numbers of each row at once, too soon for a core to find V's lines in its second cache in
+    time; and where rows have no powers of their own V is read before that too (row_powers.sum_pairs), so it stays in
+    the caches.
     """
     once, bars = passes_once(s, device, u_bytes + v_bytes), host().bars_passers
     may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
     asks = Asks(not (private and host().keeps_own), once, for_result=is_read_first(s, device), for_input=asks_for_x)
+    if weights == EVEN_PAIRS:
+        return asks._replace(for_a=True, near=private), KEPT
     if not may_stream or (bars and device.threads == 1):
         return asks, KEPT
     return asks, PAST_IF_FAR if bars else PAST

@@ -9,36 +9,30 @@ from typing import Any
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
-from convbench.algorithms.fused.engine import convolve
+from convbench.algorithms.fused.engine import ROUNDS, convolve
+from convbench.algorithms.fused.filters import depth_of, kept_channels, transform_filters, ways_at_infinity
 from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.passing import KEPT, Kernels, later_lines, passage
-from convbench.algorithms.fused.stages import Tile
+from convbench.algorithms.fused.stages import POWER_BYTES, Tile
 from convbench.algorithms.fused.values import Transform
-from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces, put_phase
+from convbench.algorithms.unit import UnitAxis, ceil_div, put_phase
 from convbench.devices.base import Device
 from convbench.problem import Problem
-from convbench.shapes import ConvShape
 from convbench.vector.build import address_of
 from convbench.vector.clock import CLOCK_BYTES, shares
 from convbench.vector.panel import panel_address
-from convbench.vector.product import ALL, Kept, slabs_of
+from convbench.vector.product import slabs_of, summed_at_once
 from convbench.vector.room import Rooms
 from convbench.vector.target import host
 from convbench.vector.team import KERNEL, Arguments, later, tickets
-from convbench.vector.weights import BLOCK, FLOAT32, LINE, Weights
+from convbench.vector.weights import BLOCK, EVEN_PAIRS, FLOAT32, LINE, Weights
 
 
 def odd_lines(count: int) -> int:
     """Bytes rounded up to an odd number of cache lines, so that neighbours do not share a cache's sets."""
     lines = ceil_div(count, LINE)
     return (lines + 1 - lines % 2) * LINE
-
-
-def depth_of(s: ConvShape, rows: UnitAxis, columns: UnitAxis, weights: Weights) -> int:
-    """Channels of a group after the split; for products in pairs filled up to whole blocks."""
-    depth = s.c // s.groups * rows.channels * columns.channels
-    return ceil_div(depth, BLOCK) * BLOCK if weights.in_pairs else depth
 
 
 def sizes(
@@ -62,7 +56,7 @@ def sizes(
     pixels = pixel_rows * columns.unit_outputs
     own_slab = blocks.tile_rows * columns.tiles * LINE
     own_plane = odd_lines(ceil_div(depth, BLOCK) * own_slab)
-    own_bytes = tile.planes * own_plane if weights.in_pairs else 0
+    own_bytes = tile.planes * own_plane if weights.own_powers else 0
     m_bytes, t_bytes = odd_lines(most_planes * m_plane), odd_lines(most * tile.y.outputs * tile.columns * LINE)
     at, scratch_bytes = overlaid(
         {"buffer": buffer_rows * pitch, "room": line_rows * columns.tiles * tile.columns * LINE, "own": own_bytes},
@@ -80,7 +74,7 @@ def sizes(
         "images": s.n, "image_bytes": 4 * s.c * s.h * s.w, "height": s.h, "width": s.w, "row_step": rows.step,
         "groups": s.groups, "depth": depth, "blocks_of_channels": ceil_div(depth, BLOCK),
         "filters": filters, "panels": ceil_div(filters, BLOCK), "items": work.items,
-        "out_rows": rows.unit_outputs, "out_columns": columns.unit_outputs,
+        "channels": s.c // s.groups, "out_rows": rows.unit_outputs, "out_columns": columns.unit_outputs,
         "out_image_bytes": 4 * s.k * rows.unit_outputs * columns.unit_outputs,
         "out_channel_bytes": 4 * rows.unit_outputs * columns.unit_outputs,
         "tile_rows": rows.tiles, "tiles": columns.tiles, "columns": line_columns, "pitch": pitch,
@@ -88,28 +82,34 @@ def sizes(
         "block_images": blocks.images, "block_tile_rows": blocks.tile_rows, "block_groups": blocks.groups,
         "block_shares": blocks.shares,
         "strips": strips, "blocks": ceil_div(s.n, blocks.images) * strips, "tickets": tickets(device.threads),
-        "slab_bytes": slab_bytes, "plane_bytes": plane_bytes, "group_bytes": plane_bytes * tile.planes,
+        "slab_bytes": slab_bytes, "plane_bytes": plane_bytes,
         "short_rows": short_rows, "short_columns": short_columns,
         "m_plane_bytes": m_plane, "m_bytes": m_bytes, "t_bytes": t_bytes, "scratch_bytes": scratch_bytes,
         "room_at": at["room"], "t_at": at["t"], "pixels_at": at["pixels"], "nowhere_at": at["nowhere"],
         "own_at": at["own"], "own_slab_bytes": own_slab, "own_plane_bytes": own_plane,
+        **behind_v(tile, blocks, most, depth, slab_bytes, plane_bytes, weights),
         "past": past_caches(s, device),
         **later_lines(s, tile, rows, columns, work, blocks, room_for_x),
     }  # fmt: skip
 
 
-def ways_at_infinity(rows: UnitAxis, columns: UnitAxis, weights: Weights = FLOAT32) -> tuple[Kept, ...]:
-    """Which channels are multiplied: all; at infinity along y; along x. One way where that is all of them.
-
-    The point at infinity is the filter's last tap. Of a stride's phases some have a tap less: there U is zero. The
-    others come first; where blocks of 16 channels do not tell them apart, or products are in pairs, all are multiplied.
-    """
-    if weights.in_pairs:
-        return (ALL,)
-    channels = rows.channels * columns.channels
-    y, x = Kept(rows.whole_channels * columns.channels, channels), Kept(columns.whole_channels, columns.channels)
-    ways = tuple(way if BLOCK % way.stride == 0 and way.run < way.stride else ALL for way in (y, x))
-    return (ALL, *ways) if ways != (ALL, ALL) else (ALL,)
+def behind_v(
+    tile: Tile, blocks: Blocks, tiles: int, depth: int, slab_bytes: int, plane_bytes: int, weights: Weights
+) -> dict[str, int]:
+    """Where what the pairs come to stands, and rows of tiles' powers; tiles: of a block."""
+    v_bytes = tile.planes * plane_bytes
+    if weights != EVEN_PAIRS:  # behind each plane's slabs, if anywhere
+        pairs_at = ceil_div(depth, BLOCK) * slab_bytes
+        places = {"pairs_at": pairs_at, "pairs_plane_bytes": plane_bytes, "pairs_chunk_bytes": slab_bytes}
+        return {"group_bytes": v_bytes, **places}
+    chunk_bytes = ceil_div(4 * tiles, LINE) * LINE
+    pairs_bytes = ceil_div(depth, summed_at_once(depth, weights)) * chunk_bytes
+    powers_at = v_bytes + tile.planes * pairs_bytes
+    powers_bytes = odd_lines(blocks.images * blocks.tile_rows * POWER_BYTES)
+    return {
+        "group_bytes": powers_at + powers_bytes, "pairs_at": v_bytes, "pairs_plane_bytes": pairs_bytes,
+        "pairs_chunk_bytes": chunk_bytes, "powers_at": powers_at,
+    }  # fmt: skip
 
 
 def rows_together(columns: int) -> int:
@@ -125,7 +125,8 @@ def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, wei
     panels = ceil_div(s.k // s.groups, BLOCK)
     side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * weights.before(channels)
     tile_bytes, items = slabs_of(channels, weights) * LINE, ceil_div(panels, side)
-    return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items, s.k)
+    is_even = weights == EVEN_PAIRS
+    return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items, s.k, is_even)
 
 
 def caches_of(device: Device) -> Caches:
@@ -145,7 +146,7 @@ def fused(
     group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
     shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (blocks.groups * group_bytes, 0)
     rooms = Rooms(device, shared_bytes, scratch_bytes + own_bytes)
-    sharings = 1 if blocks.private else 2 * values["blocks"] * (s.groups // blocks.groups)
+    sharings = 1 if blocks.private else ROUNDS * values["blocks"] * (s.groups // blocks.groups)
     counters = xp.zeros(sharings * values["tickets"] // 8, xp.int64)
     out_phases = [(i, j) for i in range(rows.out_phases) for j in range(columns.out_phases)]
     tables = [channel_table(xp, problem, rows, columns, psi) for psi in out_phases]
@@ -153,11 +154,13 @@ def fused(
     unit_y = device.empty((s.n, s.k, rows.unit_outputs, columns.unit_outputs) if apart else (0,), "float32")
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), rows.channels * columns.channels == 1)
     v_bytes = shared_bytes + device.threads * own_bytes
-    asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes)
-    arguments = Arguments(xp, FIELDS, values | {"rooms": rooms.addresses, "counters": counters})
+    asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes, weights)
+    ways = ways_at_infinity(rows, columns, weights)
+    arrays = {"rooms": rooms.addresses, "counters": counters, "kept": kept_channels(xp, tile, ways)}
+    arguments = Arguments(xp, FIELDS, values | rows_under(tables, tile, rows) | arrays)
 
     def kernel(clocked: bool, streams: bool) -> int:
-        arguments.set("product", panel_address(side, asks, weights, ways_at_infinity(rows, columns, weights)))
+        arguments.set("product", panel_address(side, asks, weights, ways))
         return address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
 
     usual = later(lambda: Kernels(passing, device.threads, partial(kernel, False)))
@@ -234,6 +237,13 @@ def overlaid(*users: dict[str, int]) -> tuple[dict[str, int], int]:
     return at, odd_lines(end)
 
 
+def rows_under(tables: list[Any], tile: Tile, rows: UnitAxis) -> dict[str, int]:
+    """The rows of x under one of tiles, those between counted: the first, relative to the tile's, and how many."""
+    starts = [table[..., 1] for table in tables]
+    first, last = min(int(each.min()) for each in starts), max(int(each.max()) for each in starts)
+    return {"under_first": first, "under_rows": last - first + (tile.y.window - 1) * rows.step + 1}
+
+
 def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, psi: tuple[int, int]) -> Any:
     """For each channel of the split: bytes from the image to its plane, its first row and column (padding: below 0).
 
@@ -256,28 +266,3 @@ def channel_table(xp: Any, problem: Problem, rows: UnitAxis, columns: UnitAxis, 
     table[:, depth:] = table[:, :1]  # meets no filter
     assert table.itemsize * LANE_FIELDS == LANE_BYTES
     return table
-
-
-def transform_filters(
-    device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights
-) -> Any:
-    """U [groups, panels, planes, depth, 16] as bytes: a product in float64 for each panel, rounded once."""
-    s, xp = problem.shape, device.xp
-    pieces = filter_pieces(xp, w, s, rows, columns)
-    taps = rows.length * columns.length
-    filters = s.k // s.groups
-    flat = pieces.reshape(s.groups, filters, -1, taps)
-    depth, panels = depth_of(s, rows, columns, weights), ceil_div(filters, BLOCK)
-    u, parts = weights.room(device, (s.groups, panels, tile.planes), depth)
-    matrix = tile.filters()
-
-    def one(item: int, thread: int) -> None:
-        group, panel = divmod(item, panels)
-        block = xp.zeros((taps, depth, BLOCK))
-        part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]  # filters, depth, taps
-        block[:, : part.shape[1], : len(part)] = part.transpose(2, 1, 0)
-        product = (matrix @ block.reshape(taps, -1)).reshape(tile.planes, depth, BLOCK)
-        weights.pack(xp, product, parts[group, panel])
-
-    device.parallel(one, s.groups * panels)
-    return u

@@ -9,7 +9,9 @@ conjugates. A complex point takes three planes, for Gauss's three products:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -20,6 +22,8 @@ from convbench.algorithms.fused.values import Complex, Real, Transform, minus, p
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.weights import BLOCK, LINE
+
+POWER_BYTES = 8  # of a power, and its inverse behind it (row_powers.py)
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,49 @@ class Tile:
             return range(0)
         return range(3 * place, 3 * place + 3) if is_pair else range(place, place + 1)
 
-    def filters(self) -> Any:
-        """What makes U of a filter: [planes, r s], float64."""
-        ey, ex = self.y.filter_rows(), self.x.filter_rows()
-        planes = []
+    def points(self, of_y: Any, of_x: Any) -> Iterator[tuple[Any, float]]:
+        """What two axes' rows make of a square, point by point, complex or real; and the weight of a pair, else 1.
+
+        of_y, of_x: rows for real points, pairs and their conjugates.
+        """
         for j in range(self.x.reals + self.x.pairs):
             is_pair = j >= self.x.reals
-            for i in range(len(ey) if is_pair else self.y.reals + self.y.pairs):
-                point = np.outer(ey[i], ex[j]).ravel()
-                if is_pair:
-                    point = point * self.x.pair_weight
-                elif i >= self.y.reals:
-                    point = point * self.y.pair_weight
+            for i in range(len(of_y) if is_pair else self.y.reals + self.y.pairs):
+                point = np.outer(of_y[i], of_x[j]).ravel()
                 if is_pair or i >= self.y.reals:
-                    planes += [point.real, point.imag - point.real, point.real + point.imag]
+                    yield point, self.x.pair_weight if is_pair else self.y.pair_weight
                 else:
-                    planes.append(point.real)
+                    yield point.real, 1.0
+
+    def filters(self) -> Any:
+        """What makes U of a filter: [planes, r s], float64."""
+        planes = []
+        for point, weight in self.points(self.y.filter_rows(), self.x.filter_rows()):
+            re, im = point.real * weight, point.imag * weight
+            planes += [re, im - re, re + im] if np.iscomplexobj(point) else [re]
         return np.array(planes)
+
+    @cached_property
+    def input_sizes(self) -> Any:
+        """How many times as large as noise V is that comes of it: the root mean square of each plane, [planes]."""
+        planes = []
+        for point, _ in self.points(*(_input_rows(axis) for axis in (self.y, self.x))):
+            re, im = point.real, point.imag
+            planes += [re + im, re, im] if np.iscomplexobj(point) else [re]
+        return np.linalg.norm(planes, axis=1)
+
+    @property
+    def mean_size(self) -> float:
+        """The power of two nearest to what they are in the (geometric) mean."""
+        return float(2 ** round(np.log2(self.input_sizes).mean()))
+
+
+def _input_rows(axis: Transform) -> Any:
+    """B^T: for real points, pairs and their conjugates [reals + 2 pairs, window], complex."""
+    inputs: Any = list(np.eye(axis.window))
+    reals, pairs = axis.spectrum(inputs)
+    rows = [np.asarray(pair.re, complex) + 1j * np.asarray(pair.im) for pair in pairs]
+    return np.array([*reals, *rows, *(row.conj() for row in rows)], complex)
 
 
 def known(value: Real, code: Code) -> Vector:
@@ -98,26 +128,32 @@ def forward_rows(program: Program, code: Code, tile: Tile) -> None:
                     (into + k * LINE).store(known(value, code))
 
 
-def forward_columns(program: Program, code: Code, tile: Tile, streams: bool) -> None:
+def forward_columns(program: Program, code: Code, tile: Tile, streams: bool, sized: bool = False) -> None:
     """The transform along y of a rectangle of tiles, to V; streams: past the caches, a line at a time.
 
     Arguments: what forward_rows left of the first tile, bytes from row to row of it and from one row of tiles to the
-    next, V (these channels, first tile), bytes from plane to plane, rows of tiles, tiles a row.
+    next, V (these channels, first tile), bytes from plane to plane, rows of tiles, tiles a row; if sized, for each row
+    of tiles the power that it is multiplied by, POWER_BYTES apart.
     """
-    room, row, down, v, plane, tile_rows, tiles = code.arguments
+    room, row, down, v, plane, tile_rows, tiles, *powers = code.arguments
     for tile_row in code.range(tile_rows):
+        power = (powers[0] + tile_row * POWER_BYTES).broadcast() if sized else None
         for t in code.range(tiles):
             for part in code.range(BLOCK // code.lanes):
                 source = room + tile_row * down + t * (tile.columns * LINE) + part * code.bytes
                 target = v + (tile_row * tiles + t) * LINE + part * code.bytes
-                forward_tile(code, tile, source, row, target, plane, streams)
+                forward_tile(code, tile, source, row, target, plane, streams, power)
 
 
 def forward_tile(
-    code: Code, tile: Tile, source: Pointer, row: Index, target: Pointer, plane: Index, streams: bool
-) -> None:
-    """The transform along y of one tile."""
+    code: Code, tile: Tile, source: Pointer, row: Index, target: Pointer, plane: Index, streams: bool,
+    power: Vector | None = None,
+) -> None:  # fmt: skip
+    """The transform along y of one tile, times a power if there is one."""
     y, x = tile.y, tile.x
+
+    def load(place: Pointer) -> Vector:
+        return place.load() * power if power is not None else place.load()
 
     def store(into: Pointer, value: Vector) -> None:
         (into.stream if streams else into.store)(value)
@@ -129,7 +165,7 @@ def forward_tile(
 
     for c in code.range(x.reals):
         line = source + c * LINE
-        reals, pairs = y.spectrum([(line + row * k).load() for k in range(y.window)])
+        reals, pairs = y.spectrum([load(line + row * k) for k in range(y.window)])
         into = target + plane * (c * tile.real_column)
         for k, value in enumerate(reals):
             store(into + plane * k, known(value, code))
@@ -139,7 +175,7 @@ def forward_tile(
         return
     for c in code.range(x.pairs):
         line = source + (c * 2 + x.reals) * LINE
-        values = [Complex((line + row * k).load(), (line + row * k + LINE).load()) for k in range(y.window)]
+        values = [Complex(load(line + row * k), load(line + row * k + LINE)) for k in range(y.window)]
         into = target + plane * (c * tile.pair_column + x.reals * tile.real_column)
         for k, point in enumerate(y.complex_spectrum(values)):
             store_three(into + plane * (3 * k), point)
@@ -174,15 +210,19 @@ def backward_column(program: Program, code: Code, tile: Tile, is_pair: bool) -> 
                 (target + k * tile.columns * LINE).store(known(value, code))
 
 
-def backward_rows(program: Program, code: Code, tile: Tile) -> None:
+def backward_rows(program: Program, code: Code, tile: Tile, sized: bool = False) -> None:
     """The inverse transform along x of one row of tiles, and its pixels into the output's planes.
 
     Arguments: tiles' rows as backward_column left them, whole ones and short ones, how many of each, output rows, how
     many of them at once, output columns, room for their pixels, output (first channel, first row), bytes from channel
-    to channel, channels, where to put what has no channel, past as of goes_past.
+    to channel, channels, where to put what has no channel, past as of goes_past; if sized, the number that pixels are
+    multiplied by.
     """
-    first, second, firsts, seconds, rows, some, columns, room, output, channel, channels, nowhere, past = code.arguments
+    first, second, firsts, seconds, rows, some, columns, room, output, channel, channels, nowhere, past, *sizes = (
+        code.arguments
+    )
     y, x = tile.y, tile.x
+    back = sizes[0].broadcast() if sized else None
     asks = goes_past(code, output, channel, past).is_equal(0)
     every = max(1, BLOCK // x.outputs)  # tiles whose pixels fill about a cache line of each channel
     for begin in code.range(0, rows, some):
@@ -203,5 +243,6 @@ def backward_rows(program: Program, code: Code, tile: Tile) -> None:
                         # A short tile reaches into the next one, a row's last tile into the next row: written after it.
                         into = room + pixel * LINE + part * code.bytes
                         for k, value in enumerate(x.result(values[: x.reals], pairs)):
-                            (into + k * LINE).store(known(value, code))
+                            pixel_value = known(value, code)
+                            (into + k * LINE).store(pixel_value * back if back is not None else pixel_value)
         scatter(code, room, pixels, channel, channels, (end - begin) * columns, nowhere, past)

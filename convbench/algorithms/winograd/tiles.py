@@ -42,6 +42,24 @@ def short_algorithm(m: int) -> Algorithm:
     )
 
 
+def pairs_algorithm(m: int) -> Algorithm:
+    """winograd.f<m>.pairs: the products in pairs."""
+
+    def on_cpu(problem: Problem, device: Device) -> Plan:
+        from convbench.algorithms.winograd import vector
+        from convbench.vector.weights import EVEN_PAIRS
+
+        return vector.plan((m, m), problem, device, EVEN_PAIRS)
+
+    return Algorithm(
+        f"winograd.f{m}.pairs",
+        on={"cpu": on_cpu},
+        refuses=nothing_slides,
+        precisions={"cpu": ("float32",)},
+        summary=f"winograd.f{m} with products in pairs: of three two as one of sums, which adders make",
+    )
+
+
 def split_algorithm(m: int) -> Algorithm:
     """winograd.f<m>.split3: the products on tensor cores."""
 
