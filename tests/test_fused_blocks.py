@@ -177,7 +177,19 @@ def test_what_a_private_block_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     shape, device = parse_shape("n2c16h9w9k16r3s3"), Poisoned(2)
     for keeps, private, expected in ((True, True, False), (True, False, True), (False, True, True)):
         monkeypatch.setattr(Target, "keeps_own", keeps)
-        assert passing.passage(shape, device, private, False, 1, 1)[0].for_a == expected
+        asks, _ = passing.passage(shape, device, private, False, 1, 1)
+        assert (asks.for_a, asks.near) == (expected, False)
+        asks, where = passing.passage(shape, device, private, False, 1 << 30, 1, EVEN_PAIRS)
+        assert (asks.for_a, asks.near, where) == (True, private, passing.KEPT)
+
+
+@pytest.mark.parametrize(("strips", "in_pairs", "rows"), [(10, False, 4), (10, True, 8), (5, True, 4), (2, True, 0)])
+def test_blocks_of_products_in_pairs(strips: int, in_pairs: bool, rows: int) -> None:
+    """The largest that leave a fifth of the cache, not half, of strips of six tiles; at least 16 tiles, or none."""
+    tile, work = Tile(toom(4, 3), toom(4, 3)), Work(9, 16, 6, 1, tile_bytes=2 * 64, items=1, filters=16)
+    of_a_strip = 6 * 64 * (36 * 2 + 6 + 4 * 6)
+    blocks = cut(tile, replace(work, in_pairs=in_pairs), Caches(strips * of_a_strip, 1 << 30, 2))
+    assert blocks.tile_rows * blocks.private == rows
 
 
 @pytest.mark.parametrize(("rows", "whole"), [(2, False), (9, True)])
@@ -255,15 +267,15 @@ def test_rooms_are_weighed_with_each_plan() -> None:
 @given(
     images=st.integers(1, 70), rows=st.integers(1, 60), tiles=st.integers(1, 60), groups=st.integers(1, 4),
     depth=st.integers(1, 40), threads=st.integers(1, 64), caches=st.sampled_from(CACHES), keeps=st.booleans(),
-    filter_bytes=st.sampled_from([0, 1 << 15, 1 << 19, 1 << 26]),
+    filter_bytes=st.sampled_from([0, 1 << 15, 1 << 19, 1 << 26]), in_pairs=st.booleans(),
 )  # fmt: skip
 def test_blocks(
     images: int, rows: int, tiles: int, groups: int, depth: int, threads: int, caches: tuple[int, int], keeps: bool,
-    filter_bytes: int,
+    filter_bytes: int, in_pairs: bool,
 ) -> None:  # fmt: skip
     """Whole images, or rows of one; blocks of a thread's own fit its cache, or as much of it as V may take."""
     tile = Tile(toom(4, 3), toom(4, 3))
-    work = Work(images, rows, tiles, groups, 64 * depth, filter_bytes=filter_bytes)
+    work = Work(images, rows, tiles, groups, 64 * depth, filter_bytes=filter_bytes, in_pairs=in_pairs)
     blocks = cut(tile, work, Caches(*caches, threads, keeps))
     assert 1 <= blocks.images <= images
     assert 1 <= blocks.tile_rows <= rows

@@ -7,8 +7,10 @@ written once and read once, while all filters are read for each block. Where tho
 small for it, a block takes one group at a time, if the group's filters still keep all threads busy. Where V of one
 group of a block that is still large enough for the products fits a core's own cache, and such blocks can be dealt out
 evenly, each thread gets blocks of its own: nobody waits for anybody, and what one core has written no other reads. A
-thread that gets several takes the largest whose V, M and T leave half of that cache to what passes through it. Where
-there are fewer such blocks than threads, and filters enough, threads share out a block's filters; each makes V anew.
+thread that gets several takes the largest whose V, M and T leave half of that cache to what passes through it; a fifth
+for products in pairs, which want filters sooner, and so larger blocks (those of V's rows without powers of their own,
+weights.EVEN_PAIRS). Where there are fewer such blocks than threads, and filters enough, threads share out a block's
+filters; each makes V anew.
 
 Where a core's own cache does not keep V while filters pass through it (Target.keeps_own), V is asked for ahead as if it
 lay in the shared one. Then a thread's own blocks may be larger than that cache, and those are best that keep all

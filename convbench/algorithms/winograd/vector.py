@@ -1,12 +1,12 @@
 """winograd.f<m> for float32 on the CPU: the points of its transforms, and the engine of algorithms/fused.
 
 Up to windows of 7 inputs the points are real. Larger windows take i and -i among them, as rounding errors otherwise
-grow tenfold: F(7, 3) errs by 8e-7, F(7, 5) by 2e-6. But a pair of complex points costs three products instead of two.
+grow tenfold: F(7, 3) errs by 6e-7, F(7, 5) by 2e-6. But a pair of complex points costs three products instead of two.
 Where 1e-5 is exact enough, real points alone take fewer: F(7x5, 3x3) 63 for 35 outputs, F(7x7, 3x3) 97 for 49.
 
 The points are those of least float32 error among small fractions. Where their number is even they are pairs p and -p,
-without 0: F(5, 3) errs by 2/5 more with the best points that have 0 among them. Other pairs would serve F(7, 3)
-better (3/8, 7/8, 7/4), but factors of 1 cost no multiplication.
+without 0: F(5, 3) errs by 2/5 more with the best points that have 0 among them, and F(7, 3) by 1/5 with the pairs 1/2,
+1 and 2, which cost fewer multiplications.
 """
 
 from __future__ import annotations
