@@ -54,17 +54,16 @@ class Inputs:
                 block.scratch, f.pitch, room + line * line_bytes, rows, f.tiles, f.tiles - f.short_columns,
             )  # fmt: skip
         v = own or block.v + group * f.group_bytes + number * f.slab_bytes
+        streams = self.streams and own is None
         for kind in block.kinds:
             place = kind.first // block.images if own else kind.first + n * kind.rows * kind.columns
             code.call(
-                self.program.function("piipiii" + "p" * self.is_even, forward_columns, tile, self.streams, self.is_even)
-                if own is None
-                else self.program.function("piipiii", forward_columns, tile, False, False),
+                self.program.function("piipiii" + "p" * self.is_even, forward_columns, tile, streams, self.is_even),
                 room + block.line(kind.row) * line_bytes + kind.column * (tile.columns * LINE), line_bytes,
                 line_bytes * kind.step, v + place * LINE, f.own_plane_bytes if own else f.plane_bytes,
                 kind.rows, kind.columns, *[block.powers(f, group, n, kind.row)] * self.is_even,
             )  # fmt: skip
-        if self.streams and own is None:
+        if streams:
             code.fence()
 
     def image(self, block: Block, n: Index, group: Index) -> None:
