@@ -51,13 +51,14 @@ def test_the_same_bits_whoever_does_the_work(word: str, streams: bool, monkeypat
     assert_same_bits(PAIRED, word, monkeypatch)
 
 
-@pytest.mark.parametrize("core_cache", [1, 25_000, 1 << 20])
-def test_a_stream_that_meets_more_of_x_than_a_cache_holds(core_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("filters", "channels"), [(50, 2500), (16 * 80, 200), (16 * 67 - 3, 30), (700, 192 * 2)])
+def test_weights_lie_in_the_order_in_which_they_are_read(
+    filters: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Panels that share chunks or have them alone, a last share of fewer, a last chunk that is shorter or not."""
     monkeypatch.setattr(Target, "drops_requests", True)
-    device = Cpu(2)
-    device.core_cache_bytes = core_cache  # decides how many chunks a panel meets before the next one: 1, 2, all 7
-    problem = Problem(ConvShape(4, 3 * 2500, 1, 1, 3 * 50, 1, 1, groups=3))
-    assert_product(problem, *run_guarded(PAIRED, problem, device))
+    problem = Problem(ConvShape(4, 3 * channels, 1, 1, 3 * filters, 1, 1, groups=3))
+    assert_product(problem, *run_guarded(PAIRED, problem, Cpu(2)))
 
 
 def product(x: Any, w: Any) -> Any:
@@ -142,7 +143,7 @@ def test_how_x_is_cut() -> None:
 def test_how_x_is_cut_for_streams() -> None:
     streaming = TARGETS["znver4"]
     for rows in (1, 16, 26):
-        assert cut_of(PAIRS, rows, streaming) == Cut(PAIRS, 8 * THREE, THREE, streams=True)
+        assert cut_of(PAIRS, rows, streaming) == Cut(PAIRS, 4 * THREE, THREE, streams=True)
     assert not cut_of(PAIRS, 27, streaming).streams
     assert cut_of(PAIRS, 16, streaming).pitch == 3 * 64
 

@@ -12,6 +12,8 @@ UNIT = 16  # the depth is filled up to a multiple of this, with zeros
 DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; errors grow with the root of it
 # In pairs. Where a chunk of a panel is used but once or twice, it is best in the first cache, else long (Zen 5):
 FEW_ROWS, FEW_THREES, MANY_THREES = 16, 3, 8
+STREAM_THREES = 4  # or so long that a stream of weights leaves it in the first cache, beside the sums of STREAM_PANELS
+STREAM_PANELS = 8  # at most, whose chunks follow one another
 
 
 class Cut(NamedTuple):
@@ -21,7 +23,7 @@ class Cut(NamedTuple):
     depth: int  # of a chunk
     unit: int  # the depth is filled up to a multiple of this
     once: bool = False  # whether the weights pass the caches but once
-    streams: bool = False  # whether each panel is read from beginning to end, by all rows at a time
+    streams: bool = False  # whether weights lie in the order in which they are read, by all rows at a time
 
     @property
     def row_bytes(self) -> int:
@@ -44,7 +46,6 @@ def cut_of(weights: Weights, rows: int, target: Target) -> Cut:
     """The cut for so many rows of X."""
     if not weights.in_pairs:
         return Cut(weights, DEPTH, UNIT)
-    streams = target.drops_requests and rows <= most_rows(target, 1, weights)
-    return Cut(
-        weights, (FEW_THREES if rows <= FEW_ROWS and not streams else MANY_THREES) * THREE, THREE, streams=streams
-    )
+    if target.drops_requests and rows <= most_rows(target, 1, weights):
+        return Cut(weights, STREAM_THREES * THREE, THREE, streams=True)
+    return Cut(weights, (FEW_THREES if rows <= FEW_ROWS else MANY_THREES) * THREE, THREE)

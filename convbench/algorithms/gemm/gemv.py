@@ -7,6 +7,7 @@ decides between gemv.cu, split.cu and cuBLAS (split.py).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from convbench.algorithms.base import Algorithm, Plan
@@ -17,11 +18,10 @@ from convbench.problem import Problem
 from convbench.vector.target import host
 
 if TYPE_CHECKING:
-    from convbench.vector.weights import Weights
+    from convbench.algorithms.gemm.cut import Cut
 
 SHARED_PANELS = 16  # at most, that use a chunk of X after one another, where X is too large for the first cache
 SHARES_EACH = 4  # parts of the work a thread gets at least, so that all end at about the same time
-STREAM_PART = 0.6  # of the second-level cache, for what of X a stream of weights meets
 CACHE_PART = 0.5  # of the second-level cache, for a chunk of X and the sums of the panels that share it
 
 
@@ -56,22 +56,31 @@ def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) 
     return min(range(1, most + 1), key=lambda shared: (busiest(shared), -shared))
 
 
-def packed_weights(device: Device, w: Any, filled: int, weights: Weights) -> Any:
-    """W [groups, filters, D] in panels of 16 filters, D filled up with zeros to `filled`."""
+def packed_weights(device: Device, w: Any, filled: int, cut: Cut, shared: int) -> Any:
+    """W [groups, filters, D] in panels of 16 filters, D filled up with zeros to `filled`.
+
+    shared: panels that use a chunk of X after one another, and lie so where weights stream (stream.py).
+    """
     from convbench.vector.weights import BLOCK
 
     groups, filters, depth = w.shape
-    panels = -(-filters // BLOCK)
+    panels, weights, xp = -(-filters // BLOCK), cut.weights, device.xp
     u, parts = weights.room(device, (groups, panels), filled)
+    ends = [weights.before(min(k, filled)) for k in range(0, filled + cut.depth, cut.depth)]
 
-    def one(item: int, thread: int) -> None:
-        group, panel = divmod(item, panels)
-        part = w[group, panel * BLOCK : (panel + 1) * BLOCK]
-        block = device.xp.zeros((filled, BLOCK), part.dtype)
-        block[:depth, : len(part)] = part.T
-        weights.pack(device.xp, block, parts[group, panel])
+    def some(item: int, thread: int) -> None:
+        group, share = divmod(item, -(-panels // shared))
+        packed = parts[group, share * shared : (share + 1) * shared]
+        for panel, into in enumerate(packed, share * shared):
+            part = w[group, panel * BLOCK : (panel + 1) * BLOCK]
+            block = xp.zeros((filled, BLOCK), part.dtype)
+            block[:depth, : len(part)] = part.T
+            weights.pack(xp, block, into)
+        if cut.streams:
+            pieces = (packed[:, begin:end].ravel() for begin, end in pairwise([0, *ends]))
+            packed[...] = xp.concatenate(list(pieces)).reshape(packed.shape)
 
-    device.parallel(one, groups * panels)
+    device.parallel(some, groups * -(-panels // shared))
     return u
 
 
@@ -79,7 +88,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     """The plan around stream.py's kernel, with so many bits a weight, in pairs or not."""
     from convbench.algorithms.fused.passing import passes_once
     from convbench.algorithms.gemm import stream
-    from convbench.algorithms.gemm.cut import cut_of
+    from convbench.algorithms.gemm.cut import STREAM_PANELS, cut_of
     from convbench.vector.build import address_of
     from convbench.vector.distance import are_far_apart
     from convbench.vector.team import KERNEL, Arguments, later, runner, tickets
@@ -95,7 +104,8 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     together = stream.together(host(), s.n, weights)
     all_rows = s.n if together > 1 or cut.streams else 0
     beside = 1 if all_rows else host().panels
-    shared = shared_panels(together if together > 1 else SHARED_PANELS, panels, s.groups, device.threads, beside)
+    most_shared = STREAM_PANELS if cut.streams else together if together > 1 else SHARED_PANELS
+    shared = shared_panels(most_shared, panels, s.groups, device.threads, beside)
     most = all_rows or max(1, int(CACHE_PART * device.core_cache_bytes) // (cut.row_bytes + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)
@@ -109,7 +119,6 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
         "chunks": chunks, "panels": panels, "panel_bytes": panel_bytes,
         "shared_panels": shared, "shares": -(-panels // shared),
         "block_images": images, "blocks": -(-s.n // images),
-        "near_chunks": max(1, int(STREAM_PART * device.core_cache_bytes) // (s.n * cut.row_bytes)),
         "sums_bytes": sums.strides[0], "tickets": tickets(device.threads),
     }  # fmt: skip
     arguments = Arguments(xp, stream.FIELDS, values)
@@ -117,7 +126,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     call = later(lambda: runner(address_of(KERNEL, stream.stream, cut, all_rows), device.threads))
 
     def prepare(w: Any) -> Any:
-        return packed_weights(device, w.reshape(s.groups, filters, depth), filled, weights)
+        return packed_weights(device, w.reshape(s.groups, filters, depth), filled, cut, shared)
 
     def run(x: Any, u: Any, y: Any) -> None:
         for name, array in (("x", x), ("u", u), ("y", y)):

@@ -7,8 +7,11 @@ leave registers free, some panels are multiplied together: a core reads several 
 one chunk of a panel (or two side by side, Target.panels) is multiplied, the next one is asked for, evenly spread over
 the time that takes, and several panels share a chunk of X. Sums are kept in registers for a chunk and then join C.
 
-In pairs, on CPUs that lose requests (Target.drops_requests), a panel that all rows meet at a time is read from
-beginning to end: then what follows can be asked for far ahead and once more nearby.
+In pairs, on CPUs that lose requests (Target.drops_requests), weights that all rows meet at a time lie in the order in
+which they are read: then what follows can be asked for far ahead and once more nearby. Of some panels one chunk follows
+the other, so that X's chunk and the sums stay in the first cache.
+
+    U [some panels]: their scales [panel] [16], then [chunk] [panel] [numbers of the chunk] [16]
 """
 
 from __future__ import annotations
@@ -37,7 +40,6 @@ FIELDS = (
     "image_bytes", "out_image_bytes", "chunks", "panels", "panel_bytes",
     "shared_panels", "shares",  # panels that share a chunk of X; parts the panels come in
     "block_images", "blocks",  # images of a block; blocks
-    "near_chunks",  # of X, that a stream of weights meets: they stay in a core's own cache
     "sums_bytes", "tickets",
 )  # fmt: skip
 
@@ -218,19 +220,19 @@ def panels_streaming(
     program: Program, code: Code, cut: Cut, f: Fields, rows: int, places: tuple[Pointer, Pointer, Pointer],
     panels: Index,
 ) -> None:  # fmt: skip
-    """All images, in pairs: each panel from beginning to end, or as far as X stays in the core's own cache.
+    """All images, in pairs: chunk by chunk, so many panels each, in the order in which they lie.
 
-    places: X's first chunk, the first panel, C.
+    places: X's first chunk, the panels, C.
     """
-    packed, weights, sums = places
-    kernel = program.function(IN_PAIRS, paired.multiply, cut, rows, 1)
-    for first in code.range(0, f.chunks, f.near_chunks):
+    packed, scales, sums = places
+    kernel, head = program.function(IN_PAIRS, paired.multiply, cut, rows, 1), cut.weights.head
+    for chunk in code.range(f.chunks):
+        a = paired.rows_of(code, cut, packed + chunk * f.images * cut.row_bytes, f.images)
+        depth = depth_of(code, cut, f, chunk)
+        first = scales + (chunk * cut.chunk_bytes + head) * panels
         for panel in code.range(panels):
-            scales, c = weights + panel * f.panel_bytes, sums + panel * (rows * LINE)
-            for chunk in code.range(first, code.least(first + f.near_chunks, f.chunks)):
-                a = paired.rows_of(code, cut, packed + chunk * f.images * cut.row_bytes, f.images)
-                b = scales + cut.weights.before(chunk * cut.depth)
-                code.call(kernel, *a[1:], b, scales, 0, c, 0, depth_of(code, cut, f, chunk), b, 0)
+            b = first + panel * (cut.weights.before(depth) - head)
+            code.call(kernel, *a[1:], b, scales + panel * head, 0, sums + panel * (rows * LINE), 0, depth, b, 0)
 
 
 def panels_in_turn(
