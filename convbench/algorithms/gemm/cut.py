@@ -14,6 +14,7 @@ DEPTH = 256  # of a chunk: 16 KB of a panel, which stay in the first cache; erro
 FEW_ROWS, FEW_THREES, MANY_THREES = 16, 3, 8
 STREAM_THREES = 4  # or so long that a stream of weights leaves it in the first cache, beside the sums of STREAM_PANELS
 STREAM_PANELS = 8  # at most, whose chunks follow one another
+STREAM_SHARES = 2  # parts of the work a thread gets at least: for each all of X comes into the first cache anew
 
 
 class Cut(NamedTuple):
@@ -35,6 +36,11 @@ class Cut(NamedTuple):
     def pitch(self) -> int:
         """Bytes from row to row of a chunk; where weights stream, of the same three blocks of numbers (paired.py)."""
         return 3 * LINE if self.streams else self.row_bytes
+
+    @property
+    def asked_bytes(self) -> int:
+        """Of X's next chunk, that a panel of a stream asks for: a line with each three numbers of the depth."""
+        return self.depth // 3 * LINE
 
     @property
     def chunk_bytes(self) -> int:

@@ -42,12 +42,12 @@ def in_24_bits(problem: Problem, device: Device) -> Plan:
     return streaming(problem, device, 24)
 
 
-def shared_panels(most: int, panels: int, groups: int, threads: int, side: int) -> int:
+def shared_panels(most: int, panels: int, groups: int, threads: int, side: int, each: int = SHARES_EACH) -> int:
     """How many of a group's panels share a chunk of X: as many as keep the busiest thread's work least.
 
-    At least those that go side by side: alone, a panel takes as long as with another.
+    At least those that go side by side: alone, a panel takes as long as with another. each: parts for each thread.
     """
-    most = max(side, min(most, panels * groups // (SHARES_EACH * threads)))
+    most = max(side, min(most, panels * groups // (each * threads)))
 
     def busiest(shared: int) -> int:
         parts = -(-panels // shared) * groups
@@ -88,7 +88,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     """The plan around stream.py's kernel, with so many bits a weight, in pairs or not."""
     from convbench.algorithms.fused.passing import passes_once
     from convbench.algorithms.gemm import stream
-    from convbench.algorithms.gemm.cut import STREAM_PANELS, cut_of
+    from convbench.algorithms.gemm.cut import STREAM_PANELS, STREAM_SHARES, cut_of
     from convbench.vector.build import address_of
     from convbench.vector.distance import are_far_apart
     from convbench.vector.team import KERNEL, Arguments, later, runner, tickets
@@ -105,7 +105,8 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     all_rows = s.n if together > 1 or cut.streams else 0
     beside = 1 if all_rows else host().panels
     most_shared = STREAM_PANELS if cut.streams else together if together > 1 else SHARED_PANELS
-    shared = shared_panels(most_shared, panels, s.groups, device.threads, beside)
+    each = STREAM_SHARES if cut.streams else SHARES_EACH
+    shared = shared_panels(most_shared, panels, s.groups, device.threads, beside, each)
     most = all_rows or max(1, int(CACHE_PART * device.core_cache_bytes) // (cut.row_bytes + shared * LINE))
     blocks = -(-s.n // most)
     images = -(-s.n // blocks)

@@ -58,7 +58,8 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
     """C [panels, rows, 16] += A [rows, depth] B [panels, depth, 16], the depth a multiple of THREE.
 
     Arguments: A (Rows but for the cut), B and its scales, bytes from panel to panel, C, bytes from panel to panel,
-    depth. Of a stream what follows is asked for; else so many bytes for each k from an address on, the last arguments.
+    depth; what comes is asked for from an address on, so many bytes for each k, or, as what follows in a stream is
+    asked for anyhow, for each three: a line into the first cache. These are the last arguments.
     """
     a, slab, ends, b, scales, beside_b, c, beside_c, depth, ahead, step = code.arguments
     form = cut.weights
@@ -80,6 +81,8 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
             if cut.streams:
                 for distance in (FURTHER, NEAR):
                     (line + (beside_b * panel + distance)).prefetch()
+                if part == 0:
+                    (ahead + (three * BLOCK + i) * step).prefetch(near=True)
             else:
                 (ahead + (beside_b * panel + (three * THREE + i * 3 + part) * step)).prefetch(cut.once)
         return [form.load(code, line + beside_b * panel, j) for panel, j in vectors]
@@ -95,18 +98,34 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
 
 def pack(code: Code, source: Pointer, into: Rows, length: Index) -> None:
     """One row's numbers, so many of them, filled up to a multiple of THREE with zeros."""
-    largest, pairs = code.variable(0.0), code.variable(0.0)
-    for k in code.range(0, length, code.lanes):
-        largest.set(most(size((source + k * 4).load(code.within(k, length))), largest.get()))
-    power, inverse = powers(most_of_all(largest.get()))
-    for three in code.range((length + (THREE - 1)) // THREE):
+    with code.cases(code.choose(length < into.cut.depth, 0, 1), (0, 1)) as cases:
+        for whole in cases:
+            _pack(code, source, into, length, whole == 1)
+
+
+def _pack(code: Code, source: Pointer, into: Rows, length: Index, whole: bool) -> None:
+    """The same; whole: as many as a chunk has, so that nothing need be masked."""
+    threes = code.index(into.cut.depth // THREE) if whole else (length + (THREE - 1)) // THREE
+    parts = [(part, lane) for part in range(3) for lane in range(0, BLOCK, code.lanes)]
+
+    def load(three: Index, part: int, lane: int) -> Vector:
+        k = three * THREE + (part * BLOCK + lane)
+        return (source + k * 4).load(None if whole else code.within(k, length))
+
+    largest = [code.variable(0.0) for _ in parts]
+    for three in code.range(threes):
+        for each, place in zip(largest, parts, strict=True):
+            each.set(most(size(load(three, *place)), each.get()))
+    of_all = largest[0].get()
+    for each in largest[1:]:
+        of_all = most(each.get(), of_all)
+    power, inverse = powers(most_of_all(of_all))
+    pairs = code.variable(0.0)
+    for three in code.range(threes):
+        numbers = {place: load(three, *place) * power for place in parts}
+        for (part, lane), vector in numbers.items():
+            (into.numbers + three * into.slab + (part * BLOCK + lane) * 4).store(vector)
         for lane in range(0, BLOCK, code.lanes):
-            parts = []
-            for part in range(3):
-                at = part * BLOCK + lane
-                k = three * THREE + at
-                parts.append((source + k * 4).load(code.within(k, length)) * power)
-                (into.numbers + three * into.slab + at * 4).store(parts[-1])
-            pairs.add(parts[0] * parts[1])
+            pairs.add(numbers[0, lane] * numbers[1, lane])
     into.ends.store(-pairs.get().sum(), code.within(0, 1))
     (into.ends + 4).store(inverse, code.within(0, 1))

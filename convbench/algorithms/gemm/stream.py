@@ -222,17 +222,23 @@ def panels_streaming(
 ) -> None:  # fmt: skip
     """All images, in pairs: chunk by chunk, so many panels each, in the order in which they lie.
 
-    places: X's first chunk, the panels, C.
+    places: X's first chunk, the panels, C. The last panels ask for X's next chunk, which is all read at once.
     """
     packed, scales, sums = places
     kernel, head = program.function(IN_PAIRS, paired.multiply, cut, rows, 1), cut.weights.head
+    rows_bytes = rows * cut.row_bytes
+    first_asking = panels - -(-rows_bytes // cut.asked_bytes)
     for chunk in code.range(f.chunks):
-        a = paired.rows_of(code, cut, packed + chunk * f.images * cut.row_bytes, f.images)
+        a = paired.rows_of(code, cut, packed + chunk * rows_bytes, f.images)
         depth = depth_of(code, cut, f, chunk)
         first = scales + (chunk * cut.chunk_bytes + head) * panels
         for panel in code.range(panels):
             b = first + panel * (cut.weights.before(depth) - head)
-            code.call(kernel, *a[1:], b, scales + panel * head, 0, sums + panel * (rows * LINE), 0, depth, b, 0)
+            code.call(
+                kernel, *a[1:], b, scales + panel * head, 0, sums + panel * (rows * LINE), 0, depth,
+                packed + (chunk + 1) * rows_bytes + (panel - first_asking) * cut.asked_bytes,
+                code.choose(panel >= first_asking, LINE, 0),
+            )  # fmt: skip
 
 
 def panels_in_turn(
