@@ -15,6 +15,7 @@ from typing import Any
 
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Number, Pointer, Variable, Vector
+from convbench.vector.coming import OF_PANEL, OF_TILE, Line, tiles_of
 from convbench.vector.target import Target
 from convbench.vector.weights import BLOCK, LINE
 
@@ -58,14 +59,15 @@ def add_to(code: Code, sums: Sequence[Sequence[Variable]], into: Pointer, block_
 
 
 def tile(
-    program: Program, code: Code, pixels: int, spans: Spans, steps: tuple[int, int], blocks: int, by_rows: bool
-) -> None:
+    program: Program, code: Code, pixels: int, spans: Spans, steps: tuple[int, int], blocks: int, by_rows: bool,
+    asks: bool,
+) -> None:  # fmt: skip
     """steps: bytes from pixel to pixel, and from tap to tap. by_rows: there may be other than one row of taps.
 
     Arguments: x at the first pixel and tap, its bytes from channel to channel and from row to row; B, its bytes from
-    channel to channel; channels, rows; C, its bytes from block to block.
+    channel to channel; channels, rows; C, its bytes from block to block; if it asks, for which Line.
     """
-    x, plane, row, b, filters, channels, rows, into, block_bytes = code.arguments
+    x, plane, row, b, filters, channels, rows, into, block_bytes, *ahead = code.arguments
     vectors = blocks * BLOCK // code.lanes
     line = blocks * LINE
     sums = [[code.variable(0.0) for _ in range(vectors)] for _ in range(pixels)]
@@ -89,6 +91,8 @@ def tile(
 
     for c in code.range(channels):
         start, weights = x + c * plane, b + c * filters
+        if asks:
+            Line(*ahead).ask(c)
         if by_rows:
             for r in code.range(rows):
                 taps(start + r * row, weights + r * (len(spans) * line))
@@ -98,10 +102,11 @@ def tile(
 
 
 def tile_of(
-    program: Program, pixels: int, spans: Spans, steps: tuple[int, int], blocks: int, by_rows: bool = True
-) -> Any:
+    program: Program, pixels: int, spans: Spans, steps: tuple[int, int], blocks: int, by_rows: bool = True,
+    asks: bool = False,
+) -> Any:  # fmt: skip
     """The micro-kernel for so many pixels that each tap reaches as spans say."""
-    return program.function("piipiiipi", tile, pixels, spans, steps, blocks, by_rows)
+    return program.function("piipiiipi" + OF_TILE * asks, tile, pixels, spans, steps, blocks, by_rows, asks)
 
 
 def lone_pixel(program: Program, code: Code, tap_bytes: int, blocks: int) -> None:
@@ -126,23 +131,24 @@ def lone_pixel_of(program: Program, tap_bytes: int, blocks: int) -> Any:
     return program.function("piipiiipiii", lone_pixel, tap_bytes, blocks)
 
 
-def columns(program: Program, code: Code, blocks: int) -> None:
+def columns(program: Program, code: Code, blocks: int, asks: bool) -> None:
     """C [pixels, 16] += A^T B, with A [depth, pixels], for any number of pixels, cut into equal parts.
 
-    Arguments: A, its bytes from row to row, B [depth, 16], C, its bytes from block to block, pixels, depth.
+    Arguments: A, its bytes from row to row, B [depth, 16], C, its bytes from block to block, pixels, depth; if it asks,
+    what is Coming.
     """
-    a, pitch, b, into, block_bytes, pixels, depth = code.arguments
-    for _, first, number in code.equal_parts(pixels, most_pixels(program.target, blocks)):
+    a, pitch, b, into, block_bytes, pixels, depth, *coming = code.arguments
+    for tile, first, number in tiles_of(code, pixels, most_pixels(program.target, blocks), coming):
         one: Number = 1
         code.call(
-            tile_of(program, number, ((0, number),), (4, 4), blocks, by_rows=False),
-            a + first * 4, pitch, 0, b, blocks * LINE, depth, one, into + first * LINE, block_bytes,
+            tile_of(program, number, ((0, number),), (4, 4), blocks, by_rows=False, asks=asks),
+            a + first * 4, pitch, 0, b, blocks * LINE, depth, one, into + first * LINE, block_bytes, *tile,
         )  # fmt: skip
 
 
-def columns_of(program: Program, blocks: int = 1) -> Any:
+def columns_of(program: Program, blocks: int = 1, asks: bool = False) -> Any:
     """The product of a matrix that lies in memory as its columns, at least one of them."""
-    return program.function("pippiii", columns, blocks)
+    return program.function("pippiii" + OF_PANEL * asks, columns, blocks, asks)
 
 
 def clear(code: Code, place: Pointer, lines: Number) -> None:

@@ -4,16 +4,19 @@
     M [filters, pixel, 16] += A^T B, for all filters (or many), then to their planes
 
 A chunk's rows and 16 of its filters stay in the first-level cache, A and M in the second. With filters of one tap the
-rows are A.
+rows are A; and where they neither stride nor pad, A lies in x.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from convbench.algorithms.fused.lines import scatter, strided
 from convbench.algorithms.gemm import panel_pairs
 from convbench.vector.build import Program
 from convbench.vector.clock import CLOCK_BYTES, Clock
 from convbench.vector.code import Code, Index, Number, Pointer
+from convbench.vector.coming import Coming, lines_of
 from convbench.vector.taps import clear, columns_of
 from convbench.vector.team import Fields, Team, shared_out
 from convbench.vector.weights import BLOCK, LINE
@@ -32,6 +35,17 @@ FIELDS = (
 PHASES = ("gather", "products", "output")
 
 
+class Form(NamedTuple):
+    """What the kernel is written for."""
+
+    phases: tuple[int, ...]  # of the stride, those which taps meet
+    step: int  # the stride along a row
+    blocks: int  # of 16 filters, together in registers
+    in_pairs: bool  # products as of panel_pairs.py
+    one_tap: bool  # what comes is asked for (coming.py)
+    dense: bool  # A lies in x
+
+
 class Panel:
     """Which pixels and filters a thread works on."""
 
@@ -47,44 +61,54 @@ class Panel:
         self.columns = code.least(f.part_columns, f.out_columns - self.first_column)
         self.begin = self.first_row * f.out_columns + self.first_column
         self.pixels = self.rows * self.columns  # next to each other, as parts of rows have one row
+        self._fields = f
+
+    def source(self, channel: Index, step: int) -> Pointer:
+        """A channel's number that the first pixel's first tap meets; outside of x where that is padding."""
+        f = self._fields
+        x = f.pointer("x") + self.image * f.image_bytes + self.group * f.group_bytes + channel * f.plane_bytes
+        row, column = self.first_row * f.stride_rows - f.pad, self.first_column * step - f.pad_columns
+        return x + (row * f.width + column) * 4
 
 
-def convolve(
-    program: Program, code: Code, phases: tuple[int, ...], step: int, blocks: int, in_pairs: bool, clocked: bool
-) -> None:
-    """The kernel. phases: of the stride (step), those which taps meet; in_pairs: products as of panel_pairs.py."""
+def convolve(program: Program, code: Code, form: Form, clocked: bool) -> None:
+    """The kernel."""
     place, thread, threads = code.arguments
-    f = Fields(code, place, FIELDS)
+    f, blocks = Fields(code, place, FIELDS), form.blocks
     scratch = f.room(thread)
     a, m = scratch + f.a_at, scratch + f.m_at
     clock = Clock(code, f.pointer("clocks") + thread * CLOCK_BYTES, clocked)
     with shared_out(code, f.pointer("counters"), f.items, Team(thread, threads), wait=False) as item:
-        panel = Panel(code, f, item)
+        panel, next_panel = Panel(code, f, item), Panel(code, f, code.least(item + 1, f.items - 1))
         with clock.phase(1):
             for i in code.range(panel.panels * blocks):
                 clear(code, m + i * f.block_bytes, panel.pixels)
         for c in code.range(0, f.channels, f.chunk):
             channels = code.least(f.chunk, f.channels - c)
+            rows = (panel.source(c, form.step), f.plane_bytes) if form.dense else (a, f.pitch)  # of A
             with clock.phase(0):
-                gather(program, code, f, panel, (phases, step), (c, channels), (scratch, a))
-                if in_pairs:
+                if not form.dense:
+                    gather(program, code, f, panel, form, (c, channels), (scratch, a))
+                if form.in_pairs:
                     code.call(
-                        program.function("piiipp", panel_pairs.scale),
+                        program.function("pipiiipp", panel_pairs.scale), *rows,
                         a, f.pitch, channels * f.taps, panel.pixels, scratch + f.pairs_at, scratch + f.inverses_at,
                     )  # fmt: skip
             with clock.phase(1):
+                coming = next_of(code, f, form, (panel, next_panel), c) if form.one_tap else None
                 for i in code.range(panel.panels):
                     weights = f.pointer("w") + (panel.group * f.panels + panel.first_panel + i) * f.panel_bytes
                     b, into, depth = weights + c * f.filter_bytes, m + i * blocks * f.block_bytes, channels * f.taps
-                    if not in_pairs:
-                        made = columns_of(program, blocks)
-                        code.call(made, a, f.pitch, b, into, f.block_bytes, panel.pixels, depth)
+                    ahead = coming.share(i, panel.panels) if coming else ()
+                    if not form.in_pairs:
+                        made = columns_of(program, blocks, form.one_tap)
+                        code.call(made, *rows, b, into, f.block_bytes, panel.pixels, depth, *ahead)
                         continue
                     pairs = weights + f.channels * f.filter_bytes + c // f.chunk * f.chunk_pairs
                     code.call(
-                        program.function("pipppp" + "iiipp", panel_pairs.columns, blocks),
+                        panel_pairs.columns_of(program, blocks, form.one_tap),
                         a, f.pitch, b, pairs, weights + (f.panel_bytes - blocks * LINE), into, f.block_bytes,
-                        panel.pixels, depth, scratch + f.pairs_at, scratch + f.inverses_at,
+                        panel.pixels, depth, scratch + f.pairs_at, scratch + f.inverses_at, *ahead,
                     )  # fmt: skip
         with clock.phase(2):
             for i in code.range(panel.panels * blocks):
@@ -100,6 +124,17 @@ def convolve(
     code.fence()
 
 
+def next_of(code: Code, f: Fields, form: Form, panels: tuple[Panel, Panel], c: Index) -> Coming:
+    """What is gathered after the chunk of channels that begins with c: the next one's, or the next panel's first."""
+    here, following = panels
+    is_last = c + f.chunk >= f.channels
+    place = code.builder.select(
+        is_last, following.source(code.index(0), form.step).value, here.source(c + f.chunk, form.step).value
+    )
+    row, row_lines = f.stride_rows * f.width * 4, lines_of(here.columns, form.step)
+    return Coming(Pointer(code, place), f.plane_bytes, row, row_lines, code.index(0), here.rows * row_lines)
+
+
 def write(program: Program, code: Code) -> None:
     """Pixels of 16 channels to the channels' planes; arguments as of scatter."""
     lines, output, channel, channels, pixels, nowhere, past = code.arguments
@@ -107,18 +142,18 @@ def write(program: Program, code: Code) -> None:
 
 
 def gather(
-    program: Program, code: Code, f: Fields, panel: Panel, steps: tuple[tuple[int, ...], int],
-    chunk: tuple[Index, Index], where: tuple[Pointer, Pointer],
+    program: Program, code: Code, f: Fields, panel: Panel, form: Form, chunk: tuple[Index, Index],
+    where: tuple[Pointer, Pointer],
 ) -> None:  # fmt: skip
     """A of some channels: their rows, and from those each tap's pixels."""
     c, channels = chunk
     rows, a = where
     x = f.pointer("x") + panel.image * f.image_bytes + panel.group * f.group_bytes
     code.call(
-        program.function("pipiiiiiiiiii", spread, *steps),
+        program.function("pipiiiiiiiiii", spread, form.phases, form.step),
         x + c * f.plane_bytes, f.plane_bytes, rows, f.channel_bytes, f.phase_bytes, f.line_bytes, channels,
         panel.first_row * f.stride_rows - f.pad, f.row_step, (panel.rows - 1) * (f.stride_rows // f.row_step) + f.reach,
-        panel.first_column * steps[1] - f.pad_columns, f.height, f.width,
+        panel.first_column * form.step - f.pad_columns, f.height, f.width,
     )  # fmt: skip
     with code.when(f.taps >= 2):
         code.call(

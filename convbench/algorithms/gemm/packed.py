@@ -9,7 +9,8 @@ from math import gcd
 from convbench.algorithms.base import Plan
 from convbench.algorithms.compiled import ITEMS_EACH, blocks_together, pack, plan_of
 from convbench.algorithms.fused.lines import past_caches
-from convbench.algorithms.gemm.kernel import FIELDS, PHASES, convolve
+from convbench.algorithms.gemm.im2col import is_unstretched
+from convbench.algorithms.gemm.kernel import FIELDS, PHASES, Form, convolve
 from convbench.algorithms.gemm.panel_pairs import chunk_of, most_pixels_in_pairs, packed_filters, pair_lines
 from convbench.devices.base import Device
 from convbench.problem import Problem
@@ -51,7 +52,7 @@ def even_parts(count: int, most: int) -> int:
 
 def as_seen(s: ConvShape) -> ConvShape:
     """The shape itself; an image of which each pixel is multiplied by itself is one row of pixels."""
-    if (s.r, s.s, s.stride, s.pad) == (1, 1, (1, 1), (0, 0)):
+    if is_unstretched(s):
         return ConvShape(s.n, s.c, 1, s.h * s.w, s.k, 1, 1, groups=s.groups)
     return s
 
@@ -91,7 +92,7 @@ def layout(chosen: Cut, in_pairs: bool) -> tuple[dict[str, int], list[int], tupl
     pitch = channel if taps == 1 else odd_lines(4 * chosen.pixels + LINE)
     block = odd_lines(chosen.pixels * LINE)
     a_at = 0 if taps == 1 else chosen.chunk * channel
-    m_at = a_at + chosen.chunk * taps * pitch
+    m_at = 0 if is_unstretched(s) and not in_pairs else a_at + chosen.chunk * taps * pitch  # there A is x
     nowhere_at = m_at + chosen.share * chosen.blocks * block
     pixels = odd_lines(4 * chosen.pixels + LINE)  # a number for each
     table = [
@@ -141,10 +142,10 @@ def packed(problem: Problem, device: Device, target: Target | None = None, in_pa
         "out_image_bytes": 4 * s.k * s.p * s.q, "out_channel_bytes": 4 * s.p * s.q,
         "past": past_caches(s, device),
     }  # fmt: skip
-    form = (phases, s.stride[1], chosen.blocks, in_pairs)
+    form = Form(phases, s.stride[1], chosen.blocks, in_pairs, taps == 1, is_unstretched(s))
     return plan_of(
         device, FIELDS, values | buffers, PHASES,
-        lambda clocked: address_of(KERNEL, convolve, *form, clocked, target=target),
+        lambda clocked: address_of(KERNEL, convolve, form, clocked, target=target),
         partial(prepare, xp, device, s, chosen.blocks),
         note,
         2 * s.n * s.p * s.q * channels * taps * s.groups * chosen.panels * width,

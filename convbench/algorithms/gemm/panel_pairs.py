@@ -16,6 +16,7 @@ from convbench.devices.base import Device
 from convbench.shapes import ConvShape
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Mask, Pointer, Vector
+from convbench.vector.coming import OF_PANEL, OF_TILE, Line, tiles_of
 from convbench.vector.pairs import add_pairs
 from convbench.vector.product import most_rows
 from convbench.vector.scaling import most, powers, size
@@ -66,21 +67,24 @@ def packed_filters(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any, c
 
 
 def scale(program: Program, code: Code) -> None:
-    """A in place: each pixel times a power of two; what its pairs come to, and the inverse.
+    """A, each pixel times a power of two; what its pairs come to, and the inverse.
 
-    Arguments: A, its bytes from tap to tap, taps, pixels, where to put the one, and the other.
+    Arguments: the numbers (A, or x where it lies there as in A), bytes from tap to tap; A, its bytes from tap to tap;
+    taps, pixels, where to put the one, and the other.
     """
-    a, pitch, depth, pixels, into, into_inverse = code.arguments
+    source, source_pitch, a, pitch, depth, pixels, into, into_inverse = code.arguments
     threes = depth // THREE
     for j in code.range(0, pixels, code.lanes):
-        column, inside = a + j * 4, code.within(j, pixels)
+        numbers, column, inside = source + j * 4, a + j * 4, code.within(j, pixels)
         largest, pairs = code.variable(0.0), code.variable(0.0)
         for k in code.range(depth):
-            largest.set(most(size((column + k * pitch).load(inside)), largest.get()))
+            largest.set(most(size((numbers + k * source_pitch).load(inside)), largest.get()))
         power, inverse = powers(largest.get())
 
-        def scaled(k: Index, column: Pointer = column, inside: Mask = inside, power: Vector = power) -> Vector:
-            number = (column + k * pitch).load(inside) * power
+        def scaled(
+            k: Index, numbers: Pointer = numbers, column: Pointer = column, inside: Mask = inside, power: Vector = power
+        ) -> Vector:
+            number = (numbers + k * source_pitch).load(inside) * power
             (column + k * pitch).store(number, inside)
             return number
 
@@ -95,13 +99,13 @@ def scale(program: Program, code: Code) -> None:
         (into_inverse + j * 4).store(inverse, inside)
 
 
-def tile(program: Program, code: Code, pixels: int, blocks: int) -> None:
+def tile(program: Program, code: Code, pixels: int, blocks: int, asks: bool) -> None:
     """C [block, pixel, 16] += A^T B.
 
     Arguments: A at the first pixel, its bytes from tap to tap; B, its pairs' sums, its scales; C, its bytes from block
-    to block; taps; what the pixels' pairs come to, and the inverses.
+    to block; taps; what the pixels' pairs come to, and the inverses; if it asks, for which Line.
     """
-    a, pitch, b, lines_of_pairs, scales, into, block_bytes, depth, pairs_of_a, inverses = code.arguments
+    a, pitch, b, lines_of_pairs, scales, into, block_bytes, depth, pairs_of_a, inverses, *ahead = code.arguments
     each, line = BLOCK // code.lanes, blocks * LINE
     vectors = range(blocks * each)
     sums = [[code.variable(0.0) for _ in vectors] for _ in range(pixels)]
@@ -112,6 +116,8 @@ def tile(program: Program, code: Code, pixels: int, blocks: int) -> None:
             total.add((lines_of_pairs + (three * line + number * code.bytes)).load())
 
     def weights(k: Index) -> list[Vector]:
+        if asks:
+            Line(*ahead).ask(k)
         return [(b + (k * line + number * code.bytes)).load() for number in vectors]
 
     def of_b(three: Index, i: Index, part: int) -> list[Vector]:
@@ -137,16 +143,21 @@ def tile(program: Program, code: Code, pixels: int, blocks: int) -> None:
             place.store((total.get() + (other.get() + of_pixel)) * factor + place.load())
 
 
-def columns(program: Program, code: Code, blocks: int) -> None:
+def columns_of(program: Program, blocks: int, asks: bool) -> Any:
+    """The product that `columns` writes."""
+    return program.function("pipppp" + "iiipp" + OF_PANEL * asks, columns, blocks, asks)
+
+
+def columns(program: Program, code: Code, blocks: int, asks: bool) -> None:
     """The same for any number of pixels, cut into equal parts.
 
     Arguments: A, its bytes from tap to tap; B, its pairs' sums, its scales; C, its bytes from block to block; pixels;
-    taps; what the pixels' pairs come to, and the inverses.
+    taps; what the pixels' pairs come to, and the inverses; if it asks, what is Coming.
     """
-    a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses = code.arguments
-    for _, first, number in code.equal_parts(pixels, most_pixels_in_pairs(program.target, blocks)):
+    a, pitch, b, pairs_of_b, scales, into, block_bytes, pixels, depth, pairs_of_a, inverses, *coming = code.arguments
+    for ahead, first, number in tiles_of(code, pixels, most_pixels_in_pairs(program.target, blocks), coming):
         code.call(
-            program.function("pippppiipp", tile, number, blocks),
+            program.function("pippppiipp" + OF_TILE * asks, tile, number, blocks, asks),
             a + first * 4, pitch, b, pairs_of_b, scales, into + first * LINE, block_bytes, depth,
-            pairs_of_a + first * 4, inverses + first * 4,
+            pairs_of_a + first * 4, inverses + first * 4, *ahead,
         )  # fmt: skip
