@@ -23,7 +23,7 @@ CHUNK_IN_PAIRS = 8 * THREE  # more there: what pairs come to is added to each su
 ONE_CHUNK = THREE + BLOCK  # where rows have no powers of their own, in tiles that multiply errors; else THREE
 ROWS_IN_PAIRS = 16  # whose sums are made together: more take as long each, and longer to compile
 RESULT_LINES, INPUT_LINES = 4, 2  # of what comes later that are asked for with each 16 numbers of the depth
-FURTHER = 12288  # bytes that a B is asked for ahead of where it is asked for again (Target.drops_requests)
+FURTHER = 12288  # bytes that a B is asked for ahead of where it is asked for again (Asks.twice)
 
 
 class Kept(NamedTuple):
@@ -50,6 +50,7 @@ class Asks(NamedTuple):
     for_result: bool  # lines that are written when the products are done
     for_input: bool = False  # lines that are read then
     near: bool = False  # the next A into the first cache
+    twice: bool = False  # the next B, and before that one further ahead (Target.drops_requests)
 
     @property
     def later(self) -> list[tuple[int, bool]]:
@@ -65,7 +66,6 @@ class Ahead(NamedTuple):
     """What a product asks for ahead, and where: places, each with the bytes it moves on."""
 
     asks: Asks
-    twice: bool  # the next B (Target.drops_requests)
     lines_of_a: range  # with each number of the depth
     panels: int
     a: tuple[Pointer, Index]
@@ -79,7 +79,7 @@ class Ahead(NamedTuple):
             (self.a[0] + (k * self.a[1] + line)).prefetch(near=self.asks.near)
         for panel in range(self.panels):
             place = self.b[0] + (k * self.b[1] + self.next_b * panel)
-            if self.twice:
+            if self.asks.twice:
                 (place + FURTHER).prefetch()
             place.prefetch(self.asks.once)
 
@@ -106,9 +106,8 @@ def product(
     halves = [(panel, j) for panel in range(panels) for j in range(BLOCK // code.lanes)]
     sums = [[code.variable(0.0) for _ in halves] for _ in range(rows)]
     ahead = Ahead(
-        asks, program.target.drops_requests, range(0, rows * LINE // BLOCK, LINE), panels, (ahead_a, step_a),
-        (ahead_b, step_b), later, next_b,
-    )  # fmt: skip
+        asks, range(0, rows * LINE // BLOCK, LINE), panels, (ahead_a, step_a), (ahead_b, step_b), later, next_b
+    )
     start, lines, pairs_of_b = code.index(0), b, []
     if weights.in_pairs:
         threes = depth // THREE

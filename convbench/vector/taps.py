@@ -138,11 +138,11 @@ def columns(program: Program, code: Code, blocks: int, asks: bool) -> None:
     what is Coming.
     """
     a, pitch, b, into, block_bytes, pixels, depth, *coming = code.arguments
-    for tile, first, number in tiles_of(code, pixels, most_pixels(program.target, blocks), coming):
+    for asked, first, number in tiles_of(code, pixels, most_pixels(program.target, blocks), coming):
         one: Number = 1
         code.call(
             tile_of(program, number, ((0, number),), (4, 4), blocks, by_rows=False, asks=asks),
-            a + first * 4, pitch, 0, b, blocks * LINE, depth, one, into + first * LINE, block_bytes, *tile,
+            a + first * 4, pitch, 0, b, blocks * LINE, depth, one, into + first * LINE, block_bytes, *asked,
         )  # fmt: skip
 
 
