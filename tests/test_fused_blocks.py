@@ -183,6 +183,16 @@ def test_what_a_private_block_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (asks.for_a, asks.near, where) == (True, private, passing.KEPT)
 
 
+@pytest.mark.parametrize("drops", [True, False])
+def test_what_is_asked_for_twice(drops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters that the shared cache does not keep, where requests get lost."""
+    shape, device = parse_shape("n2c16h9w9k16r3s3"), Poisoned(2)
+    monkeypatch.setattr(Target, "drops_requests", drops)
+    half = device.cache_bytes // 2
+    for of_filters, expected in ((half, False), (half + 1, drops)):
+        assert passing.passage(shape, device, True, False, of_filters, 1)[0].twice == expected
+
+
 @pytest.mark.parametrize(("strips", "in_pairs", "rows"), [(10, False, 4), (10, True, 8), (5, True, 4), (2, True, 0)])
 def test_blocks_of_products_in_pairs(strips: int, in_pairs: bool, rows: int) -> None:
     """The largest that leave a fifth of the cache, not half, of strips of six tiles; at least 16 tiles, or none."""
