@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
+import paired_tiles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paired_tiles import (
-    answer,
-    assert_filters_slide,
-    assert_zeros_stay_zeros,
-    error_on_alexnet,
-    error_with_mean,
-    named,
-    worst_of_any_size,
-)
 
 from convbench.problem import Problem
 from convbench.shapes import parse_shape
 
-PAIRED = named("fft.tiled.pairs")
+PAIRED = paired_tiles.named("fft.tiled.pairs")
 
 
 @given(images=st.integers(-25, 20), filters=st.integers(-12, 12), word=st.sampled_from([
@@ -28,11 +20,11 @@ PAIRED = named("fft.tiled.pairs")
 ]))  # fmt: skip
 @settings(max_examples=30)
 def test_images_and_filters_of_any_size(images: int, filters: int, word: str) -> None:
-    assert worst_of_any_size(PAIRED, word, images, filters) < 2e-6
+    assert paired_tiles.worst_of_any_size(PAIRED, word, images, filters) < 2e-6
 
 
 def test_zeros_stay_zeros() -> None:
-    assert_zeros_stay_zeros(PAIRED)
+    paired_tiles.assert_zeros_stay_zeros(PAIRED)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -40,7 +32,7 @@ def test_what_is_not_finite_spoils_its_own_image_and_filter(value: float) -> Non
     shape = parse_shape("n3c100h9w9k20r3s3p1")
     x, w = Problem(shape).operands(0)
     x[1, 40, 2, 3], w[11, 70, 1, 1] = value, value
-    finite = np.isfinite(answer(PAIRED, x, w, shape)).all(axis=(2, 3))
+    finite = np.isfinite(paired_tiles.answer(PAIRED, x, w, shape)).all(axis=(2, 3))
     expected = np.ones((3, 20), bool)
     expected[1], expected[:, 11] = False, False
     assert np.array_equal(finite, expected)
@@ -52,14 +44,14 @@ def test_images_with_a_mean(mean: float, most: float) -> None:
 
     With numbers eight times as large (sizes.MEAN) this fails: what pairs come to is taken away again.
     """
-    assert error_with_mean(PAIRED, "n2c256h13w13k48r3s3p1", mean) < most
+    assert paired_tiles.error_with_mean(PAIRED, "n2c256h13w13k48r3s3p1", mean) < most
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv5"])
 def test_a_layer_of_alexnet(layer: str) -> None:
     """Its error is below twice that of fft.tiled."""
-    assert 1e-9 < error_on_alexnet(PAIRED, layer) < 6e-7
+    assert 1e-9 < paired_tiles.error_on_alexnet(PAIRED, layer) < 6e-7
 
 
 def test_what_it_refuses() -> None:
-    assert_filters_slide(PAIRED)
+    paired_tiles.assert_filters_slide(PAIRED)

@@ -6,20 +6,11 @@ from typing import Any
 
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
+import paired_tiles
 import pytest
 from fused_plans import dft, toom
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paired_tiles import (
-    WORD,
-    answer,
-    assert_filters_slide,
-    assert_zeros_stay_zeros,
-    error_on_alexnet,
-    error_with_mean,
-    named,
-    worst_of_any_size,
-)
 from vector_targets import EVERYWHERE, run
 
 from convbench.algorithms.fused.row_powers import measure
@@ -29,7 +20,7 @@ from convbench.reference import convolve
 from convbench.shapes import parse_shape
 from convbench.vector.target import Target
 
-PAIRED = named("winograd.f7.pairs")
+PAIRED = paired_tiles.named("winograd.f7.pairs")
 
 
 @given(images=st.integers(-25, 20), filters=st.integers(-12, 12), word=st.sampled_from([
@@ -37,21 +28,21 @@ PAIRED = named("winograd.f7.pairs")
 ]))  # fmt: skip
 @settings(max_examples=30)
 def test_images_and_filters_of_any_size(images: int, filters: int, word: str) -> None:
-    assert worst_of_any_size(PAIRED, word, images, filters) < 6e-6
+    assert paired_tiles.worst_of_any_size(PAIRED, word, images, filters) < 6e-6
 
 
 def test_zeros_stay_zeros() -> None:
-    assert_zeros_stay_zeros(PAIRED)
+    paired_tiles.assert_zeros_stay_zeros(PAIRED)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_spoils_its_own_tiles_and_filter(value: float) -> None:
     """The other tiles of its row are as exact as ever."""
-    shape = parse_shape(WORD)
+    shape = parse_shape(paired_tiles.WORD)
     x, w = Problem(shape).operands(0)
     expected = convolve(x, w, shape)
     x[1, 40, 2, 3], w[11, 70, 1, 1] = value, value
-    y = answer(PAIRED, x, w, shape)
+    y = paired_tiles.answer(PAIRED, x, w, shape)
     spoilt = np.zeros(y.shape, bool)
     spoilt[1, :, :7, :7], spoilt[:, 11] = True, True
     assert np.isfinite(y[~spoilt]).all()
@@ -63,16 +54,16 @@ def test_what_is_not_finite_spoils_its_own_tiles_and_filter(value: float) -> Non
 @pytest.mark.parametrize("mean", [0.0, 0.5, 3.0, 100.0])
 @pytest.mark.parametrize("word", ["n2c256h14w14k48r3s3p1", "n2c3h100w100k32r11s11u4p2"])
 def test_images_with_a_mean(mean: float, word: str) -> None:
-    assert error_with_mean(PAIRED, word, mean) < 1e-6
+    assert paired_tiles.error_with_mean(PAIRED, word, mean) < 1e-6
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv3", "conv5"])
 def test_a_layer_of_alexnet(layer: str) -> None:
-    assert 1e-9 < error_on_alexnet(PAIRED, layer) < 1e-6
+    assert 1e-9 < paired_tiles.error_on_alexnet(PAIRED, layer) < 1e-6
 
 
 def test_what_it_refuses() -> None:
-    assert_filters_slide(PAIRED)
+    paired_tiles.assert_filters_slide(PAIRED)
 
 
 @EVERYWHERE
