@@ -115,7 +115,7 @@ def test_what_is_not_finite_spoils_its_own_image_and_filter(value: float) -> Non
 
 @pytest.mark.parametrize("batch", [16, 24])
 def test_a_layer_of_alexnet(batch: int) -> None:
-    """Its error is a plain product's, its weights a fiftieth more."""
+    """Its error is a plain product's, its weights a fiftieth more, or half a hundredth where they stream."""
     (shape,) = [each.shape for each in load("alexnet").layers if each.name == "fc8"]
     device = Cpu(2)
     case = open_case(PAIRED, operands(Problem(shape.with_batch(batch)), device, 3), device, "hot")
@@ -123,8 +123,9 @@ def test_a_layer_of_alexnet(batch: int) -> None:
     assert case.judgement is not None
     assert 1e-9 < case.judgement.error < 5e-7
     assert case.prepared_bytes is not None
-    filled = 49 / 48 * 63 * 4 * 16 * 4128
-    assert filled <= case.prepared_bytes <= 1.001 * filled
+    lines = 22 if cut_of(PAIRS, batch, host()).streams else 4128 // 48  # of what pairs come to
+    filled = 63 * 64 * (4128 + lines)
+    assert filled < case.prepared_bytes <= 1.001 * filled
 
 
 def test_how_x_is_cut() -> None:
@@ -143,7 +144,7 @@ def test_how_x_is_cut() -> None:
 def test_how_x_is_cut_for_streams() -> None:
     streaming = TARGETS["znver4"]
     for rows in (1, 16, 26):
-        assert cut_of(PAIRS, rows, streaming) == Cut(PAIRS, 4 * THREE, THREE, streams=True)
+        assert cut_of(PAIRS, rows, streaming) == Cut(PAIRS._replace(threes=4), 4 * THREE, THREE, streams=True)
     assert not cut_of(PAIRS, 27, streaming).streams
     assert cut_of(PAIRS, 16, streaming).pitch == 3 * 64
 

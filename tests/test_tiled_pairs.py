@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fakes  # noqa: F401  (its settings of hypothesis)
 import numpy as np
 import paired_tiles
 import pytest
+from fused_plans import Poisoned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convbench.algorithms.fused import plan
+from convbench.algorithms.fused.blocks import Blocks, Caches, Work
+from convbench.algorithms.fused.stages import Tile
 from convbench.problem import Problem
 from convbench.shapes import parse_shape
+from convbench.vector.target import host
 
 PAIRED = paired_tiles.named("fft.tiled.pairs")
 
@@ -55,3 +62,32 @@ def test_a_layer_of_alexnet(layer: str) -> None:
 
 def test_what_it_refuses() -> None:
     paired_tiles.assert_filters_slide(PAIRED)
+
+
+@pytest.mark.parametrize(("word", "threads", "panels"), [
+    ("n24c48h9w9k200r3s3p1", 2, 2),  # the last of 13 has none beside it
+    ("n24c96h9w9k50r3s3p1", 1, 2),
+    ("n24c144h9w9k400r3s3p1g2", 2, 2),
+    ("n24c48h9w9k96r3s3p1", 2, 1),  # three times two would keep one thread waiting
+])  # fmt: skip
+def test_panels_in_turn(word: str, threads: int, panels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits are those of one panel after another."""
+    problem, chosen, rule = Problem(parse_shape(word)), [], plan.in_turn
+    x, w = problem.operands(1)
+
+    def noted(tile: Tile, work: Work, blocks: Blocks, caches: Caches) -> Work:
+        work = rule(tile, work, blocks, caches)
+        chosen.append(work.panels)
+        return work
+
+    def answer() -> Any:
+        made = PAIRED.on["cpu"](problem, Poisoned(threads, (1 << 19, 1 << 22)))
+        y = np.full(problem.shape.y_shape, np.nan, np.float32)
+        made.run(x, made.prepare(w), y)
+        return y
+
+    monkeypatch.setattr(plan, "in_turn", lambda tile, work, blocks, caches: work)
+    alone = answer()
+    monkeypatch.setattr(plan, "in_turn", noted)
+    assert np.array_equal(answer(), alone)
+    assert chosen == [max(panels, host().panels)]

@@ -135,12 +135,13 @@ def test_products_in_pairs_of_rows_without_powers(
     assert (c[panels:] == 5).all()
 
 
-def test_a_panel_without_a_neighbour_meets_the_same_filters_twice() -> None:
+def test_a_panel_without_a_neighbour() -> None:
+    """It meets the same filters twice where two go side by side; where they go in turn the second is left alone."""
     a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
     c = np.zeros((2, 9, BLOCK), np.float32)
     run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
-    assert np.array_equal(c[0], c[1])
-    assert c.any()
+    np.testing.assert_allclose(c[0], a.transpose(1, 0, 2).reshape(9, 96) @ b, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(c[1], c[0] if host().panels == 2 else 0 * c[0])
 
 
 def marked(program: Program, code: Code) -> None:

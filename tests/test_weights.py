@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from convbench.devices.cpu import Cpu
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, PAIRS, THREE, Weights
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, LINE, PAIRS, THREE, Weights
 
 NUMBERS = st.floats(-(2.0**99), 2.0**99, width=32) | st.floats(-2, 2, width=32) | st.just(0.0)
 
@@ -111,6 +111,25 @@ def test_what_is_left_behind_threes_lies_as_it_is(left: int) -> None:
     numbers = panels / parts[:, :1]
     pairs = (numbers[:, :BLOCK].astype(float) * numbers[:, BLOCK : 2 * BLOCK]).sum(axis=1)
     np.testing.assert_allclose(parts[:, 1], -pairs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [THREE, 2 * THREE, 7 * THREE, 8 * THREE + BLOCK])
+def test_one_line_for_what_pairs_of_several_threes_come_to(depth: int) -> None:
+    """The sum of the lines that the threes would have, before all of their numbers."""
+    panels = np.random.default_rng(4).standard_normal((2, depth, BLOCK)).astype(np.float32)
+    form, threes = PAIRS._replace(threes=4), depth // THREE
+    alone, parts = (packed(weights, panels).view(np.float32).reshape(2, -1, BLOCK) for weights in (PAIRS, form))
+    assert parts.nbytes == 2 * form.before(depth)
+    assert np.array_equal(parts[:, 0], alone[:, 0])
+    at, of_alone = 1, alone[:, 1 : 1 + threes * (1 + THREE)].reshape(2, threes, 1 + THREE, BLOCK)
+    for first in range(0, threes, 4):
+        some = of_alone[:, first : first + 4]
+        assert form.before(first * THREE) == (at if first else 1) * LINE
+        np.testing.assert_allclose(parts[:, at], some[:, :, 0].sum(axis=1), rtol=1e-5, atol=1e-5)
+        numbers = parts[:, at + 1 : at + 1 + some.shape[1] * THREE]
+        assert np.array_equal(numbers, some[:, :, 1:].reshape(2, -1, BLOCK))
+        at += 1 + some.shape[1] * THREE
+    assert np.array_equal(parts[:, at:], alone[:, 1 + threes * (1 + THREE) :])
 
 
 @pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 6144), (FIXED24, 48, 4672), (PAIRS, 64, 6336)])

@@ -1,6 +1,7 @@
 """Products of any number of rows, and of planes that follow one another, by the micro-kernels of product.py.
 
-Rows come in parts as equal as they can be, and each part asks for its share of the next plane's A and B.
+Rows come in parts as equal as they can be, and each part asks for its share of the next plane's A and B. Of several
+panels as many go side by side as the micro-kernel takes (Target.panels), the others meet a part of A in turn.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def cut_rows(
     program: Program, code: Code, rows: Number, depth: Index, slab: Index, panels: int, weights: Weights
 ) -> RowCut:
     """The cut of rows (0 is as good as 1) of A, `slab` bytes from slab to slab, for products of so many panels."""
-    most = rows_together(program.target, panels, weights)
+    most = rows_together(program.target, min(panels, program.target.panels), weights)
     some = code.most(rows, 1)
     parts = (some + (most - 1)) // most
     least = some // parts
@@ -74,10 +75,10 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
     Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
-    A, B and C, and from B, and from C, to the next panel; what is written Later, and what is read; which of the ways
-    the depth is gone through, if there are several; for products in pairs, what those of the rows of A come to, and its
-    bytes from plane to plane and from sum to sum that joins. The A and B of the next plane are prefetched by the way:
-    each part fetches its share of them, evenly, as memory answers no faster in a hurry.
+    A, B and C, and from B, and from C, to the next panel (from B 0: there is none); what is written Later, and what is
+    read; which of the ways the depth is gone through, if there are several; for products in pairs, what those of the
+    rows of A come to, and its bytes from plane to plane and from sum to sum that joins. The A and B of the next plane
+    are prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry.
     Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
     first cache before it is read.
     """
@@ -109,33 +110,44 @@ def _plane(
 ) -> None:  # fmt: skip
     """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes.
 
-    of_pairs: what those of A's rows come to, and its bytes from sum to sum.
+    of_pairs: what those of A's rows come to, and its bytes from sum to sum. What is asked for of the next A comes with
+    the first of the panels that meet this one in turn; what is written or read later, with all.
     """
     (panels, asks, weights, kept), (a, b, c) = form, places
-    shares = [count // cut.parts for _, count in later]
+    together = min(panels, program.target.panels)
+    turns = range(0, panels, together)
+    shares = [count // (cut.parts * len(turns)) for _, count in later]
     moves = [
         (share * BLOCK // lines + (depth - 1)) // depth for share, (lines, _) in zip(shares, asks.later, strict=True)
     ]
+
+    def multiply(rows: int, part: Index, first: Index, turn: int) -> None:
+        asked, beside_b, beside_c = asks._replace(for_a=asks.for_a and turn == 0), beside[0] * turn, beside[1] * turn
+        made = product_of(program, rows, together, asked, weights, kept)
+        source, filters, into = a + first * LINE, b + beside_b, c + (first * LINE + beside_c)
+        ahead_a = a + steps[0] + part * cut.share_a
+        ahead_b = filters + code.choose(cut.parts >= 2, steps[1] + part * cut.share_b, NEAR)
+        for k in code.range(0, depth, cut.chunk):
+            comes: list[Pointer | Index] = []
+            ends = of_pairs[0] + first * weights.pairs_pitch + k // cut.chunk * of_pairs[1]
+            for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
+                comes += [place + (part * len(turns) + turn // together) * share + k * lines // BLOCK * move, move]
+            code.call(
+                made, source + k // BLOCK * slab, slab, filters + weights.before(k), filters, into,
+                code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
+                ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
+                *comes, *beside, *[ends] * weights.in_pairs,
+            )  # fmt: skip
+
     for part in code.range(cut.parts):
         first = part * cut.least + code.least(part, cut.longer)
         count = cut.least + code.choose(part < cut.longer, 1, 0)
-        ahead_a = a + steps[0] + part * cut.share_a
-        ahead_b = b + code.choose(cut.parts >= 2, steps[1] + part * cut.share_b, NEAR)
-        source, into = a + first * LINE, c + first * LINE
-        with code.cases(count, range(1, rows_together(program.target, panels, weights) + 1)) as cases:
-            for number in cases:
-                for k in code.range(0, depth, cut.chunk):
-                    comes: list[Pointer | Index] = []
-                    ends = of_pairs[0] + first * weights.pairs_pitch + k // cut.chunk * of_pairs[1]
-                    for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
-                        comes += [place + part * share + k * lines // BLOCK * move, move]
-                    code.call(
-                        product_of(program, number, panels, asks, weights, kept),
-                        source + k // BLOCK * slab, slab, b + weights.before(k), b, into,
-                        code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
-                        ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
-                        *comes, *beside, *[ends] * weights.in_pairs,
-                    )  # fmt: skip
+        with code.cases(count, range(1, rows_together(program.target, together, weights) + 1)) as cases:
+            for rows in cases:
+                multiply(rows, part, first, 0)
+                for turn in turns[1:]:
+                    with code.when(beside[0] >= 1):
+                        multiply(rows, part, first, turn)
 
 
 PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "ipii"  # its arguments

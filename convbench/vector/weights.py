@@ -11,10 +11,10 @@ Whole numbers below 2^24 are exact in float32, so products are made with them, a
 
 For products in pairs (algorithms/gemm/paired.py) float32 is multiplied by a power of two for each column, so that its
 root mean square is about 1, or what A's is known to be; scale[j] is the inverse. Of each three blocks of 16 numbers
-those with the same place follow one another, and before them there is a line for what their pairs come to (a block or
-two may be left over):
+those with the same place follow one another, and before them, or before some threes, there is a line for what their
+pairs come to (a block or two may be left over):
 
-    pairs[j] = - sum over k < 16 of b[k, j] b[16 + k, j]
+    pairs[j] = - sum over k < 16, and over these threes, of b[k, j] b[16 + k, j]
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ class Weights(NamedTuple):
     """The form: 32 or 24 bits a number; or 32 bits for products in pairs.
 
     own_powers: each row that such products are made with has been multiplied by a power of two of its own, which they
-    undo; else they leave A's size as it is.
+    undo; else they leave A's size as it is. threes: that have one line for what their pairs come to.
     """
 
     bits: int = 32
     in_pairs: bool = False
     own_powers: bool = False
+    threes: int = 1
 
     @property
     def is_scaled(self) -> bool:
@@ -85,10 +86,11 @@ class Weights(NamedTuple):
     def before(self, k: Any) -> Any:
         """Bytes of a panel before its k-th line of numbers, so with k its depth all of them; an int or an Index.
 
-        For products in pairs k is a multiple of THREE, or the depth, one of BLOCK; what the pairs of the k-th number
-        come to is not among them.
+        For products in pairs k is a multiple of all threes that have a line, or the depth, one of BLOCK; what the pairs
+        of the k-th number come to is not among them.
         """
-        return k * self.line + self.head + (k // THREE * LINE if self.in_pairs else 0)
+        lines = (k // THREE + (self.threes - 1)) // self.threes if self.in_pairs else 0
+        return k * self.line + self.head + lines * LINE
 
     def load(self, code: Code, line: Pointer, part: int) -> Vector:
         """The part-th register full of a line's 16 numbers, not yet scaled."""
@@ -114,7 +116,7 @@ class Weights(NamedTuple):
         column in which a number is not finite is NaN as a whole.
         """
         if self.in_pairs:
-            _pack_pairs(xp, panels, into.view(xp.float32), sizes)
+            _pack_pairs(xp, panels, into.view(xp.float32), sizes, self.threes)
             return
         if not self.is_scaled:
             into.view(xp.float32).reshape(panels.shape)[...] = panels
@@ -139,21 +141,27 @@ def as_large_as_one(xp: Any, panels: Any) -> tuple[Any, Any]:
     return xp.ldexp(panels, power).astype(xp.float32), inverse
 
 
-def _pack_pairs(xp: Any, panels: Any, into: Any, sizes: Any) -> None:
-    """The same for products in pairs; into as float32, the depth a multiple of BLOCK."""
+def _pack_pairs(xp: Any, panels: Any, into: Any, sizes: Any, each: int) -> None:
+    """The same for products in pairs; into as float32, the depth a multiple of BLOCK, so many threes to a line."""
     sizes = xp.asarray(sizes, xp.float32)[..., None, None]
     lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
-    paired, end = threes * THREE, BLOCK + threes * (1 + THREE) * BLOCK
     scaled, scales = as_large_as_one(xp, panels)
     scaled, scales = scaled * sizes, scales / sizes
     into[..., :BLOCK] = scales[..., 0, :]
-    into[..., end:] = scaled[..., paired:, :].reshape(*lead, -1)
-    numbers = scaled[..., :paired, :].reshape(*lead, threes, 3, BLOCK, BLOCK)
-    lines = into[..., BLOCK:end].reshape(*lead, threes, 1 + THREE, BLOCK)
-    first, second = (numbers[..., part, :, :].astype(xp.float64) for part in (0, 1))
-    with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to
-        lines[..., 0, :] = -(first * second).sum(axis=-2)
-    lines[..., 1:, :] = numbers.swapaxes(-3, -2).reshape(*lead, threes, THREE, BLOCK)
+    numbers = scaled[..., : threes * THREE, :].reshape(*lead, threes, 3, BLOCK, BLOCK)
+    left, at = threes % each, BLOCK
+    whole, rest = numbers[..., : threes - left, :, :, :], numbers[..., threes - left :, :, :, :]
+    for some, together in ((whole, each), (rest, max(1, left))):
+        count = some.shape[-4] // together
+        end = at + count * (1 + together * THREE) * BLOCK
+        lines = into[..., at:end].reshape(*lead, count, 1 + together * THREE, BLOCK)
+        first, second = (some[..., part, :, :].astype(xp.float64) for part in (0, 1))
+        with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to
+            pairs = (first * second).sum(axis=-2).reshape(*lead, count, together, BLOCK)
+            lines[..., 0, :] = -pairs.sum(axis=-2)
+        lines[..., 1:, :] = some.swapaxes(-3, -2).reshape(*lead, count, together * THREE, BLOCK)
+        at = end
+    into[..., at:] = scaled[..., threes * THREE :, :].reshape(*lead, -1)
 
 
 FLOAT32, FIXED24 = Weights(32), Weights(24)

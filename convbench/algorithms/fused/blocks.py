@@ -67,7 +67,7 @@ class Work:
     tiles: int
     groups: int
     tile_bytes: int  # of one tile's one point, all channels of a group
-    panels: int = 1  # whose products go side by side, each with its M and T
+    panels: int = 1  # whose products go side by side, or in turn, each with its M and T
     filter_bytes: int = 0  # of all points of all filters
     items: int = 1  # of such panels, in each group
     filters: int = 0  # of all groups
@@ -115,6 +115,18 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
     return max(fitting, key=_tiles, default=best)
 
 
+def in_turn(tile: Tile, work: Work, blocks: Blocks, caches: Caches) -> Work:
+    """With two panels that meet each plane of V in turn, which so comes from the shared cache half as often.
+
+    As it was where V lies in a core's own cache, where that does not hold M and T of both, or where threads would be
+    less busy.
+    """
+    two = replace(work, panels=2, items=ceil_div(work.items, 2))
+    fits = sum(_room(tile, two)) * _tiles(blocks) * work.tiles <= T_PART * caches.core
+    is_even = two.unevenness(blocks.groups, caches.threads) <= EVEN
+    return two if work.panels == 1 and not blocks.private and fits and is_even else work
+
+
 class _Limits(NamedTuple):
     """Tiles of a thread's own block, from and to; and of one that leaves room in the cache for what passes."""
 
@@ -140,7 +152,7 @@ def _limits(tile: Tile, work: Work, caches: Caches) -> _Limits:
 
 
 def _room(tile: Tile, work: Work) -> tuple[int, int]:
-    """Bytes that M and T take for a tile, of all panels that go side by side."""
+    """Bytes that M and T take for a tile, of all panels that go side by side, or in turn."""
     column = max(tile.real_column, tile.pair_column if tile.x.pairs else 0)
     return work.panels * column * LINE, work.panels * tile.y.outputs * tile.columns * LINE
 

@@ -1,5 +1,5 @@
 """Convolution by tiles with nothing large in between: for a block of images, all inputs are transformed; then, panel by
-panel of 16 filters, or two side by side, each point's matrix product goes straight into the inverse transform.
+panel of 16 filters, or two at a time, each point's matrix product goes straight into the inverse transform.
 
     V [point] [channel / 16] [tile, 16]  x  U [panel] [point] [channel, 16]  ->  M [tile, 16]  ->  y
 
@@ -31,8 +31,8 @@ def convolve(
 ) -> None:  # fmt: skip
     """The kernel.
 
-    side: panels whose products go side by side; weights: the form of U; lanes: step, run, alike of gather; private:
-    blocks of their own for threads; streams: V goes past the caches; clocked: counts cycles by phase.
+    side: panels whose products go side by side, or in turn; weights: the form of U; lanes: step, run, alike of gather;
+    private: blocks of their own for threads; streams: V goes past the caches; clocked: counts cycles by phase.
     """
     arguments, thread, threads = code.arguments
     f = Fields(code, arguments, FIELDS)

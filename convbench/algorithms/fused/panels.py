@@ -1,7 +1,7 @@
 """Panels of 16 filters for all tiles of a block: each point's matrix product, and the inverse transforms.
 
 Two panels go side by side where the CPU's products take two (Target.panels). Where the last has none beside it, its
-products are made twice, and the second M is left alone.
+products are made twice, and the second M is left alone. Elsewhere two may go in turn (blocks.in_turn).
 """
 
 from __future__ import annotations

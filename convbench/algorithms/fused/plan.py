@@ -8,7 +8,7 @@ from typing import Any
 
 from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
-from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut
+from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut, in_turn
 from convbench.algorithms.fused.engine import ROUNDS, convolve
 from convbench.algorithms.fused.filters import depth_of, kept_channels, transform_filters, ways_at_infinity
 from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
@@ -141,7 +141,8 @@ def fused(
     """A plan for float32 on the CPU; tile and axes belong together."""
     s, xp = problem.shape, device.xp
     work = work_of(problem, tile, rows, columns, weights)
-    side, blocks = work.panels, cut(tile, work, caches_of(device))
+    blocks = cut(tile, work, caches_of(device))
+    work = in_turn(tile, work, blocks, caches_of(device)) if weights.own_powers else work
     values = sizes(problem, device, tile, rows, columns, work, blocks, weights)
     group_bytes, scratch_bytes = values["group_bytes"], values["scratch_bytes"]  # V of a group
     shared_bytes, own_bytes = (0, group_bytes) if blocks.private else (blocks.groups * group_bytes, 0)
@@ -160,8 +161,8 @@ def fused(
     arguments = Arguments(xp, FIELDS, values | rows_under(tables, tile, rows) | arrays)
 
     def kernel(clocked: bool, streams: bool) -> int:
-        arguments.set("product", panel_address(side, asks, weights, ways))
-        return address_of(KERNEL, convolve, tile, side, weights, lanes, blocks.private, streams, clocked)
+        arguments.set("product", panel_address(work.panels, asks, weights, ways))
+        return address_of(KERNEL, convolve, tile, work.panels, weights, lanes, blocks.private, streams, clocked)
 
     usual = later(lambda: Kernels(passing, device.threads, partial(kernel, False)))
 

@@ -53,5 +53,5 @@ def cut_of(weights: Weights, rows: int, target: Target) -> Cut:
     if not weights.in_pairs:
         return Cut(weights, DEPTH, UNIT)
     if target.drops_requests and rows <= most_rows(target, 1, weights):
-        return Cut(weights, STREAM_THREES * THREE, THREE, streams=True)
+        return Cut(weights._replace(threes=STREAM_THREES), STREAM_THREES * THREE, THREE, streams=True)
     return Cut(weights, (FEW_THREES if rows <= FEW_ROWS else MANY_THREES) * THREE, THREE)

@@ -97,6 +97,7 @@ def streaming(problem: Problem, device: Device, bits: int = 32, in_pairs: bool =
     s, xp, weights = problem.shape, device.xp, Weights(bits, in_pairs)
     depth, filters = s.c // s.groups * s.r * s.s, s.k // s.groups
     cut = cut_of(weights, s.n, host())
+    weights = cut.weights
     panels, chunks = -(-filters // BLOCK), -(-depth // cut.depth)
     filled = -(-depth // cut.unit) * cut.unit
     panel_bytes = weights.before(filled)
