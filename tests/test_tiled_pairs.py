@@ -69,6 +69,7 @@ def test_what_it_refuses() -> None:
     ("n24c96h9w9k50r3s3p1", 1, 2),
     ("n24c144h9w9k400r3s3p1g2", 2, 2),
     ("n24c48h9w9k96r3s3p1", 2, 1),  # three times two would keep one thread waiting
+    ("n24c256h9w9k200r3s3p1", 2, 1),  # 16 rows of V are more than half of the first cache
 ])  # fmt: skip
 def test_panels_in_turn(word: str, threads: int, panels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bits are those of one panel after another."""

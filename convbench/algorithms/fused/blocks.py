@@ -23,8 +23,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from convbench.algorithms.fused.lines import NEAR
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import ceil_div
+from convbench.vector.product import ROWS_IN_PAIRS
 from convbench.vector.weights import LINE
 
 M_PART, T_PART, PLANE_PART = 0.5, 1.0, 0.25  # of a core's own cache, each at most
@@ -118,11 +120,12 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
 def in_turn(tile: Tile, work: Work, blocks: Blocks, caches: Caches) -> Work:
     """With two panels that meet each plane of V in turn, which so comes from the shared cache half as often.
 
-    As it was where V lies in a core's own cache, where that does not hold M and T of both, or where threads would be
-    less busy.
+    As it was where V lies in a core's own cache, where that does not hold M and T of both, or the first one not the rows
+    of V that go together beside filters, and where threads would be less busy.
     """
     two = replace(work, panels=2, items=ceil_div(work.items, 2))
     fits = sum(_room(tile, two)) * _tiles(blocks) * work.tiles <= T_PART * caches.core
+    fits = fits and ROWS_IN_PAIRS * work.tile_bytes <= NEAR
     is_even = two.unevenness(blocks.groups, caches.threads) <= EVEN
     return two if work.panels == 1 and not blocks.private and fits and is_even else work
 
