@@ -120,8 +120,8 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
 def in_turn(tile: Tile, work: Work, blocks: Blocks, caches: Caches) -> Work:
     """With two panels that meet each plane of V in turn, which so comes from the shared cache half as often.
 
-    As it was where V lies in a core's own cache, where that does not hold M and T of both, or the first one not the rows
-    of V that go together beside filters, and where threads would be less busy.
+    As it was where V lies in a core's own cache, or that does not hold M and T of both, or the first one not the rows
+    of V that go together beside filters; and where threads would be less busy.
     """
     two = replace(work, panels=2, items=ceil_div(work.items, 2))
     fits = sum(_room(tile, two)) * _tiles(blocks) * work.tiles <= T_PART * caches.core
