@@ -83,6 +83,12 @@ def test_the_candidate_with_which_the_sequence_is_fastest_is_chosen() -> None:
     assert choose(LAYERS, {"a": [held, small], "b": [held, small]}, device, 1, 3) == dict.fromkeys("ab", small), (
         "alone in its layer each is slower: the way there begins with the smallest filters"
     )
+    others = scripted(device, "mine.other", lambda i: TICK if device.log[-1][0] == "mine.other" else 4 * TICK)
+    found = {"a": [slow, others], "b": [slow, others]}
+    assert choose(LAYERS, found, device, 1, 3) == dict.fromkeys("ab", slow), (
+        "alone it is slower, its filters no smaller"
+    )
+    assert choose(LAYERS, found, device, 1, 3, dict.fromkeys("ab", others)) == dict.fromkeys("ab", others)
     with pytest.raises(SequenceError, match=r"b m\.bad"):
         choose(LAYERS, {"a": [fast], "b": [scripted(device, "m.bad", TICK, fails_at=0)]}, device, 1, 3)
 
@@ -276,8 +282,8 @@ def test_what_is_chosen_for_the_sequence(tmp_path: Path, monkeypatch: pytest.Mon
     asked = argparse.Namespace(out=tmp_path, seconds=1.0)
     command.measure_stack(asked, FakeDevice(), 16)
     assert len(tried) == 3
-    assert tried[0]["conv1"] == ["fft.tiled.w24", "gemm.im2col"], "the error of winograd.f4 is above the bound"
-    assert tried[1]["conv1"] == ["gemm.im2col"]
+    assert tried[0]["conv1"] == ["gemm.im2col"]
+    assert tried[1]["conv1"] == ["fft.tiled.w24", "gemm.im2col"], "the error of winograd.f4 is above the bound"
     assert tried[2]["conv1"] == ["library.torch.mkldnn", "library.torch.nchw"]
     names = {each.name: [a.name for a in each.algorithms.values()] for each in found}
     assert names == {

@@ -21,6 +21,7 @@ from convbench.results import ResultsError, read
 from convbench.results.stack import HEADS, STACK, STACK_SAMPLES, StackRow, read_stack, write_stack, write_table
 
 if TYPE_CHECKING:
+    from convbench.algorithms.base import Algorithm
     from convbench.devices.base import Device
 
 NET, BATCHES, NET_BATCH = "alexnet", (1, 16, 64), 16
@@ -72,21 +73,24 @@ def measure_stack(asked: argparse.Namespace, device: Device, batch: int) -> tupl
     bound = bound_for(batch)
     layers = [layer for layer in load(NET).layers if layer.name in names]
     ranked = {
-        OURS: {name: within_all(one, name, bound) for name in names},
         OURS_IN_FLOAT32: {name: within_all(one, name, bound, short=False) for name in names},
+        OURS: {name: within_all(one, name, bound) for name in names},
         LIBRARY: {name: one.ranked(name, LIBRARY) for name in names},
     }
-    chosen = {}
+    chosen: dict[str, dict[str, Algorithm]] = {}
     for way, found in ranked.items():
         for name, rows in found.items():
             if not rows:
                 raise BenchError(f"batch {batch}, {name}: no valid row of {'a library' if way == LIBRARY else way}")
         candidates = {name: [known[row.algo] for row in rows[:CANDIDATES]] for name, rows in found.items()}
-        chosen[way] = choose(layers, candidates, device, batch, SEED)
+        start = chosen[OURS_IN_FLOAT32] if way == OURS else {}
+        for name, algorithm in start.items():
+            candidates[name] += [algorithm] * (algorithm not in candidates[name])
+        chosen[way] = choose(layers, candidates, device, batch, SEED, start)
     fastest = chosen.pop(LIBRARY)
     everywhere = {name for name in known if all(one.ok(layer, name) for layer in names)}
     library = [a for a in known.values() if a.family == LIBRARY and a.name in everywhere]
-    ways = ways_of(library, fastest, chosen, bound)
+    ways = ways_of(library, fastest, {way: chosen[way] for way in (OURS, OURS_IN_FLOAT32)}, bound)
     runs = measure_sequences(layers, ways, device, batch, asked.seconds, SEED)
     return as_rows(runs, batch, SEED, describe(device)), samples_of(runs, batch)
 

@@ -107,15 +107,16 @@ def measure_sequences(
 
 
 def choose(
-    layers: Sequence[Layer], candidates: Mapping[str, Sequence[Algorithm]], device: Device, batch: int, seed: int
-) -> dict[str, Algorithm]:
+    layers: Sequence[Layer], candidates: Mapping[str, Sequence[Algorithm]], device: Device, batch: int, seed: int,
+    start: Mapping[str, Algorithm] | None = None,
+) -> dict[str, Algorithm]:  # fmt: skip
     """The candidate of each layer with which the whole sequence is fastest: filters it drives out cost the others time.
 
-    It begins with the fastest of each layer, or with those whose filters are smallest, where that is faster: one layer
-    at a time there is no way from filters that no cache holds to others. Then a layer's candidates take turns while the
-    others stay; twice, as a choice changes what the others' are worth. One takes the place of another where the 95 %
-    interval of its time over the other's, turn by turn, lies below 1: else chance would choose among many that are
-    alike. Raises SequenceError.
+    It begins with the fastest of each layer, or with those whose filters are smallest, or with `start` (of the
+    candidates), where that is faster: one layer at a time there is no way from filters that no cache holds to others.
+    Then a layer's candidates take turns while the others stay; twice, as a choice changes what the others' are worth.
+    One takes the place of another where the 95 % interval of its time over the other's, turn by turn, lies below 1:
+    else chance would choose among many that are alike. Raises SequenceError.
     """
     cases = {
         layer.name: [
@@ -128,7 +129,10 @@ def choose(
     shuffle = random.Random(seed)
     fastest = {name: found[0] for name, found in cases.items()}
     smallest = {name: min(found, key=lambda case: case.prepared_bytes or 0) for name, found in cases.items()}
-    chosen = dict(_better(_in_turns([fastest, smallest], device, shuffle), 0).cases)
+    begins = [fastest, smallest]
+    if start:
+        begins.append({name: next(case for case in cases[name] if case.algorithm is a) for name, a in start.items()})
+    chosen = dict(_better(_in_turns(begins, device, shuffle), 0).cases)
     for _ in range(SWEEPS):
         before = dict(chosen)
         for name, found in cases.items():
