@@ -118,16 +118,16 @@ def cut(tile: Tile, work: Work, caches: Caches) -> Blocks:
 
 
 def in_turn(tile: Tile, work: Work, blocks: Blocks, caches: Caches) -> Work:
-    """With two panels that meet each plane of V in turn, which so comes from the shared cache half as often.
+    """With two panels that meet each plane of V in turn, where V so comes from the shared cache half as often.
 
-    As it was where V lies in a core's own cache, or that does not hold M and T of both, or the first one not the rows
-    of V that go together beside filters; and where threads would be less busy.
+    It does where threads share V, the first cache holds rows of it that go together beside filters, and a core's own
+    cache M and T of both panels. Threads must stay as busy.
     """
     two = replace(work, panels=2, items=ceil_div(work.items, 2))
-    fits = sum(_room(tile, two)) * _tiles(blocks) * work.tiles <= T_PART * caches.core
-    fits = fits and ROWS_IN_PAIRS * work.tile_bytes <= NEAR
+    has_room = sum(_room(tile, two)) * _tiles(blocks) * work.tiles <= T_PART * caches.core
+    is_near = ROWS_IN_PAIRS * work.tile_bytes <= NEAR
     is_even = two.unevenness(blocks.groups, caches.threads) <= EVEN
-    return two if work.panels == 1 and not blocks.private and fits and is_even else work
+    return two if work.panels == 1 and not blocks.private and has_room and is_near and is_even else work
 
 
 class _Limits(NamedTuple):

@@ -66,11 +66,16 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
     vectors = [(panel, j) for panel in range(panels) for j in range(BLOCK // code.lanes)]
     sums = [[code.variable(0.0) for _ in vectors] for _ in range(rows)]
     pairs_of_b = [code.variable(0.0) for _ in vectors]
-    three_bytes = THREE * form.line + LINE * (form.threes == 1)
+    is_one_line = form.threes > 1  # for the whole depth
+    three_bytes = THREE * form.line + LINE * (not is_one_line)
+
+    def add_line(line: Pointer) -> None:
+        for total, (panel, j) in zip(pairs_of_b, vectors, strict=True):
+            total.add((line + (beside_b * panel + j * code.bytes)).load())
 
     def pairs(three: Index) -> None:
-        for total, (panel, j) in zip(pairs_of_b, vectors, strict=True) if form.threes == 1 else ():
-            total.add((b + (three * three_bytes + beside_b * panel + j * code.bytes)).load())
+        if not is_one_line:
+            add_line(b + three * three_bytes)
 
     def of_a(three: Index, i: Index, part: int, r: int) -> Vector:
         return (a + three * slab + i * 4 + (part * LINE + r * cut.pitch)).broadcast()
@@ -88,9 +93,8 @@ def multiply(program: Program, code: Code, cut: Cut, rows: int, panels: int) -> 
         return [form.load(code, line + beside_b * panel, j) for panel, j in vectors]
 
     add_pairs(code, depth // THREE, sums, of_a, of_b, pairs)
-    if form.threes > 1:
-        for total, (panel, j) in zip(pairs_of_b, vectors, strict=True):
-            total.set((b + (beside_b * panel + j * code.bytes)).load())
+    if is_one_line:
+        add_line(b)
     for r in range(rows):
         pairs_of_a, inverse = ((ends + (r * ends_pitch(cut) + 4 * i)).broadcast() for i in range(2))
         for products, other, (panel, j) in zip(sums[r], pairs_of_b, vectors, strict=True):
