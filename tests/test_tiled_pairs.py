@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench.algorithms.fused import plan
-from convbench.algorithms.fused.blocks import Blocks, Caches, Work
+from convbench.algorithms.fused.blocks import Blocks, Caches, Work, in_turn
 from convbench.algorithms.fused.stages import Tile
 from convbench.problem import Problem
 from convbench.shapes import parse_shape
@@ -73,11 +73,11 @@ def test_what_it_refuses() -> None:
 ])  # fmt: skip
 def test_panels_in_turn(word: str, threads: int, panels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bits are those of one panel after another."""
-    problem, chosen, rule = Problem(parse_shape(word)), [], plan.in_turn
+    problem, chosen = Problem(parse_shape(word)), []
     x, w = problem.operands(1)
 
     def noted(tile: Tile, work: Work, blocks: Blocks, caches: Caches) -> Work:
-        work = rule(tile, work, blocks, caches)
+        work = in_turn(tile, work, blocks, caches)
         chosen.append(work.panels)
         return work
 
