@@ -185,11 +185,11 @@ def test_what_a_private_block_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("drops", [True, False])
 def test_what_is_asked_for_twice(drops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Filters that the shared cache does not keep, where requests get lost."""
+    """Filters that the cores' own caches do not hold, where requests get lost."""
     shape, device = parse_shape("n2c16h9w9k16r3s3"), Poisoned(2)
     monkeypatch.setattr(Target, "drops_requests", drops)
-    half = device.cache_bytes // 2
-    for of_filters, expected in ((half, False), (half + 1, drops)):
+    own = 2 * device.core_cache_bytes
+    for of_filters, expected in ((own, False), (own + 1, drops)):
         assert passing.passage(shape, device, True, False, of_filters, 1)[0].twice == expected
 
 

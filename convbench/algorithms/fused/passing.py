@@ -67,13 +67,14 @@ def passage(
     memory first are asked for while the products are made (panel.Later), and so is x if asks_for_x.
     Products in pairs read two numbers of each row at once, too soon for a core to find V's lines in its second cache in
     time; and where rows have no powers of their own V is read before that too (row_powers.sum_pairs), so it stays in
-    the caches. Filters that come from memory each time are asked for twice; half of the shared cache keeps what fits.
+    the caches. Filters are asked for twice unless the cores' own caches hold them: layers before may have driven them
+    out of the shared one.
     """
     once, bars = passes_once(s, device, u_bytes + v_bytes), host().bars_passers
     may_stream = host().lanes == BLOCK and not private and u_bytes > device.cache_bytes // 2
     asks = Asks(
         not (private and host().keeps_own), once, for_result=is_read_first(s, device), for_input=asks_for_x,
-        twice=host().drops_requests and u_bytes > device.cache_bytes // 2,
+        twice=host().drops_requests and u_bytes > device.threads * device.core_cache_bytes,
     )  # fmt: skip
     if weights == EVEN_PAIRS:
         return asks._replace(for_a=True, near=private), KEPT
