@@ -93,9 +93,9 @@ def test_factors_save_operations() -> None:
 
 
 def test_planes_of_a_tile() -> None:
-    """Three for a complex point: a Fourier tile of 4 has 2 x 2 real points, and 6 other pairs."""
+    """Three for a complex point, of which U keeps two: a Fourier tile of 4 has 2 x 2 real points and 6 other pairs."""
     tile = Tile(dft(2, 3), dft(2, 3))
-    assert (tile.columns, tile.planes, len(tile.filters())) == (4, 4 + 3 * 6, 22)
+    assert (tile.columns, tile.planes, len(tile.filters())) == (4, 4 + 3 * 6, 4 + 2 * 6)
     tile = Tile(Toom(2, 3, (0, 1, -1)), Toom(4, 1, (0, 1, -1)))
     assert (tile.columns, tile.planes, tile.filters().shape) == (4, 16, (16, 3))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from vector_targets import EVERYWHERE, floats, run
@@ -17,8 +19,24 @@ from convbench.vector.product import ALL, Asks, Kept, slabs_of, summed_at_once
 from convbench.vector.target import Target, host
 from convbench.vector.weights import BLOCK, EVEN_PAIRS, FIXED24, FLOAT32, LINE, PAIRS, Weights
 
-ANY_ROWS = "pippii" + "i" * 6
+ANY_ROWS = "pippii" + "i" * 7
 ONE = (ALL,)
+
+
+def packed(weights: Weights, b: Any, is_complex: bool, sizes: Any = 1) -> tuple[Any, list[int], Any]:
+    """b [panels, planes, depth, 16] in bytes by panel, or of each two planes a complex point's.
+
+    Also the number of points, and whether they are complex; and all planes that are multiplied by.
+    """
+    if not is_complex:
+        _, u = weights.room(Cpu(1), b.shape[:2], b.shape[2])
+        weights.pack(np, b, u, sizes)
+        return u.reshape(len(b), -1), [b.shape[1], 0], b
+    points = b.reshape(len(b), -1, 2, *b.shape[2:])
+    _, u = weights.room(Cpu(1), points.shape[:2], b.shape[2], weights.point_bytes(b.shape[2]))
+    weights.pack_points(np, points, u, sizes)
+    whole = np.concatenate([points, points.sum(axis=2, keepdims=True)], axis=2)
+    return u.reshape(len(b), -1), [points.shape[1], 1], whole.reshape(len(b), -1, *b.shape[2:])
 
 
 def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: tuple[Kept, ...] = (ALL,)) -> None:
@@ -29,9 +47,10 @@ def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: 
     later = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
     way = len(ways) - 1
     made = program.function(PANEL, panel, panels, asks, weights, ways)
-    pairs, plane, sums = a + depth // BLOCK * slab, steps[1], slab  # behind each plane of A
+    pairs, plane, sums = a + depth // BLOCK * slab, steps[2], slab  # behind each plane of A
     if weights == EVEN_PAIRS:  # behind all of A
-        pairs, plane, sums = a + steps[0] * steps[1], (depth + (chunk - 1)) // chunk * slab, slab
+        planes = steps[0] * (steps[1] * 2 + 1)
+        pairs, plane, sums = a + planes * steps[2], (depth + (chunk - 1)) // chunk * slab, slab
     code.call(made, a, slab, b, c, depth, *cut, *steps, *later, *later, way, pairs, plane, sums)
 
 
@@ -49,19 +68,20 @@ def summed(program: Program, code: Code) -> None:
 @EVERYWHERE
 @pytest.mark.parametrize("weights", [FLOAT32, FIXED24])
 @pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize(("rows", "depth", "planes", "ways"), [
     (1, 1, 1, ONE), (2, 200, 3, ONE), (7, 96, 1, ONE), (30, 97, 2, ONE), (61, 33, 1, ONE),
     (5, 48, 2, (ALL, Kept(12, 16))), (9, 100, 1, (ALL, Kept(3, 4))), (3, 34, 1, (ALL, ALL, Kept(1, 2))),
 ])  # fmt: skip
 def test_products_of_any_size(
-    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], panels: int, weights: Weights
-) -> None:
+    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], is_complex: bool, panels: int,
+    weights: Weights,
+) -> None:  # fmt: skip
     """The last of the ways is taken: what it leaves out may be anything."""
-    a, b = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), floats(2, planes, depth + 3, BLOCK)
-    whole, u = weights.room(Cpu(1), (2, planes), depth + 3)
-    weights.pack(np, b, u)
-    c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
-    steps = [planes, a[0].nbytes, u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    u, points, b = packed(weights, floats(2, planes * (1 + is_complex), depth, BLOCK), is_complex)
+    planes = b.shape[1]
+    a, c = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
+    steps = [*points, a[0].nbytes, weights.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
     run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), u, c, rows, depth, *steps], panels, weights, ways)
     for plane in range(planes):
         whole = a[plane, :, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth].astype(float)
@@ -74,21 +94,23 @@ def test_products_of_any_size(
 
 @EVERYWHERE
 @pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize(("rows", "depth", "planes"), [(1, 16, 1), (2, 48, 3), (7, 208, 1), (37, 96, 2), (5, 448, 2)])
-def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, panels: int) -> None:
+def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, is_complex: bool, panels: int) -> None:
     """Rows and columns of any size, what is left behind threes, and sums that join others (448)."""
     slabs, chunk = slabs_of(depth, PAIRS), summed_at_once(depth, PAIRS)
     assert slabs - depth // BLOCK == -(-depth // chunk) == 1 + (depth > 384)
-    a, b = np.full((planes, slabs, rows + 2, BLOCK), np.nan, np.float32), floats(2, planes, depth, BLOCK)
+    b = floats(2, planes * (1 + is_complex), depth, BLOCK)
+    b *= 10.0 ** np.linspace(-5, 5, BLOCK)
+    u, points, b = packed(PAIRS, b, is_complex)
+    planes = b.shape[1]
+    a = np.full((planes, slabs, rows + 2, BLOCK), np.nan, np.float32)
     numbers = floats(planes, depth // BLOCK, rows, BLOCK) * 10.0 ** np.linspace(-9, 9, rows)[:, None]
     numbers = numbers.astype(np.float32)
-    b *= 10.0 ** np.linspace(-5, 5, BLOCK)
     ways = [number for array in (numbers, a) for number in (array, array[0, 0].nbytes, array[0].nbytes)]
     run(target, "piipiiiii", bring_to_size, [*ways, planes, depth, rows], False)
-    _, u = PAIRS.room(Cpu(1), (2, planes), depth)
-    PAIRS.pack(np, b, u)
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
-    steps = [planes, a[0].nbytes, u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    steps = [*points, a[0].nbytes, PAIRS.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
     run(target, ANY_ROWS, any_rows, [a, a[0, 0].nbytes, u, c, rows, depth, *steps], panels, PAIRS)
     for plane in range(planes):
         whole = numbers[plane].transpose(1, 0, 2).reshape(rows, -1).astype(float)
@@ -101,30 +123,32 @@ def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, p
 
 @EVERYWHERE
 @pytest.mark.parametrize("panels", [1, 2])
+@pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize(("rows", "depth", "planes", "ways"), [
     (1, 16, 1, ONE), (2, 48, 3, ONE), (7, 208, 1, ONE), (37, 96, 2, ONE),
     (5, 48, 2, (ALL, Kept(12, 16))), (19, 112, 1, (ALL, Kept(3, 4))), (3, 144, 2, (ALL, ALL, Kept(1, 2))),
 ])  # fmt: skip
 def test_products_in_pairs_of_rows_without_powers(
-    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], panels: int
+    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], is_complex: bool, panels: int
 ) -> None:
     """The last of the ways is taken: what it leaves out of B is zero, and of A may be anything but NaN."""
     slabs, sums = depth // BLOCK, -(-depth // 48)
     assert slabs_of(depth, EVEN_PAIRS) == slabs
-    a, b = floats(planes, slabs, rows, BLOCK), floats(2, planes, depth, BLOCK)
+    kept = np.arange(BLOCK) % ways[-1].stride < ways[-1].run
+    left_out = ~np.tile(kept, slabs)
+    b = floats(2, planes * (1 + is_complex), depth, BLOCK)
+    b[:, :, left_out] = 0
+    u, points, b = packed(EVEN_PAIRS, b, is_complex, np.float32(4.0))
+    planes = b.shape[1]
+    a = floats(planes, slabs, rows, BLOCK)
     room = np.full(planes * (slabs + sums) * (rows + 2) * BLOCK, np.nan, np.float32)
     inner = room[: planes * slabs * (rows + 2) * BLOCK].reshape(planes, slabs, rows + 2, BLOCK)
     inner[:, :, :rows] = a
-    kept = np.arange(BLOCK) % ways[-1].stride < ways[-1].run
-    left_out = ~np.tile(kept, slabs)
-    b[:, :, left_out] = 0
     inner[:, :, :rows, ~kept] *= 1e6
     strides = [inner[0, 0].nbytes, inner[0].nbytes]
     run(target, "piiiipi", summed, [room, *strides, depth, rows, kept.astype(np.float32), planes])
-    _, u = EVEN_PAIRS.room(Cpu(1), (2, planes), depth)
-    EVEN_PAIRS.pack(np, b, u, np.float32(4.0))
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
-    steps = [planes, strides[1], u[0, 0].nbytes, c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
+    steps = [*points, strides[1], EVEN_PAIRS.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
     run(target, ANY_ROWS, any_rows, [room, strides[0], u, c, rows, depth, *steps], panels, EVEN_PAIRS, ways)
     for plane in range(planes):
         whole = a[plane].transpose(1, 0, 2).reshape(rows, -1).astype(float)
@@ -139,7 +163,7 @@ def test_a_panel_without_a_neighbour() -> None:
     """It meets the same filters twice where two go side by side; where they go in turn the second is left alone."""
     a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
     c = np.zeros((2, 9, BLOCK), np.float32)
-    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
+    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
     np.testing.assert_allclose(c[0], a.transpose(1, 0, 2).reshape(9, 96) @ b, rtol=1e-4, atol=1e-4)
     assert np.array_equal(c[1], c[0] if host().panels == 2 else 0 * c[0])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from convbench.devices.cpu import Cpu
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, LINE, PAIRS, THREE, Weights
+from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, LINE, PAIRS, THREE, Weights, as_large_as
 
 NUMBERS = st.floats(-(2.0**99), 2.0**99, width=32) | st.floats(-2, 2, width=32) | st.just(0.0)
 
@@ -130,6 +130,42 @@ def test_one_line_for_what_pairs_of_several_threes_come_to(depth: int) -> None:
         assert np.array_equal(numbers, some[:, :, 1:].reshape(2, -1, BLOCK))
         at += 1 + some.shape[1] * THREE
     assert np.array_equal(parts[:, at:], alone[:, 1 + threes * (1 + THREE) :])
+
+
+def test_float64_is_brought_to_just_the_size_that_is_wanted() -> None:
+    """Each number rounded once: so a column's scale need be no power of two."""
+    panels = np.random.default_rng(5).standard_normal((3, THREE, BLOCK)) * 3.0 ** np.arange(BLOCK)
+    numbers, scales = as_large_as(np, np.array([0.5, 1.0, 3.0])[:, None, None], panels)
+    sizes = np.sqrt((numbers.astype(float) ** 2).mean(axis=1))
+    np.testing.assert_allclose(sizes, np.repeat([[0.5], [1.0], [3.0]], BLOCK, axis=1), rtol=1e-6)
+    assert (abs(numbers * scales.astype(float) - panels) <= 2.0**-24 * abs(panels)).all()
+
+
+@pytest.mark.parametrize("depth", [BLOCK, THREE + BLOCK, 2 * THREE])
+@pytest.mark.parametrize("weights", [FLOAT32, FIXED24, PAIRS])
+def test_two_panels_whose_sum_is_multiplied_by_too(weights: Weights, depth: int) -> None:
+    """They have one scale; in pairs there is what those of the sum of the two, as it is rounded, come to."""
+    points = np.random.default_rng(6).standard_normal((3, 2, depth, BLOCK)) * [[[1.0]], [[0.01]]]
+    _, parts = weights.room(Cpu(1), (3,), depth, weights.point_bytes(depth))
+    weights.pack_points(np, points, parts)
+    assert parts.shape[1] == 2 * weights.before(depth) + weights.in_pairs * depth // THREE * LINE
+    two = parts[:, : 2 * weights.before(depth)].reshape(3, 2, -1)
+    if weights == FLOAT32:
+        assert np.array_equal(np.ascontiguousarray(two).view(np.float32).ravel(), points.astype(np.float32).ravel())
+        return
+    if weights == FIXED24:
+        scales, numbers = unpacked(two)
+        largest = abs(points).max(axis=(1, 2), keepdims=True)
+        assert (abs(scales * numbers - points) <= 0.5 * scales + 6e-8 * largest).all()
+        assert np.array_equal(scales[:, 0], scales[:, 1])
+        return
+    lines = np.ascontiguousarray(two).view(np.float32).reshape(3, 2, -1, BLOCK)
+    assert np.array_equal(lines[:, 0, 0], lines[:, 1, 0])
+    threes = depth // THREE
+    numbers = lines[:, :, 1 : 1 + threes * (1 + THREE)].reshape(3, 2, threes, 1 + THREE, BLOCK)[..., 1:, :]
+    of_sum = (numbers[:, 0] + numbers[:, 1]).reshape(3, threes, BLOCK, 3, BLOCK).astype(float)
+    found = np.ascontiguousarray(parts[:, 2 * weights.before(depth) :]).view(np.float32).reshape(3, threes, BLOCK)
+    np.testing.assert_allclose(found, -(of_sum[..., 0, :] * of_sum[..., 1, :]).sum(axis=2), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 6144), (FIXED24, 48, 4672), (PAIRS, 64, 6336)])

@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 from convbench.vector.build import Program, address_of
 from convbench.vector.code import Code, Index, Number, Pointer
 from convbench.vector.product import ALL, Asks, Kept, product, rows_together, slabs_of, summed_at_once
-from convbench.vector.weights import BLOCK, LINE, Weights
+from convbench.vector.weights import BLOCK, LINE, THREE, Weights
 
 NEAR = 4096  # bytes ahead that are asked for of a B that is read but once
 
 
-def product_of(program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept) -> Any:
+def product_of(
+    program: Program, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept, of_sum: bool = False
+) -> Any:
     """The micro-kernel for that many rows and panels."""
-    return program.function(asks.arguments(weights), product, rows, panels, asks, weights, kept)
+    arguments = asks.arguments(weights, of_sum)
+    return program.function(arguments, product, rows, panels, asks, weights, kept, of_sum)
 
 
 class RowCut(NamedTuple):
@@ -71,49 +74,83 @@ def cut_rows(
 Ways = tuple[Kept, ...]
 
 
+class Filters(NamedTuple):
+    """B of a plane, and what is asked for while it is multiplied."""
+
+    first: Pointer
+    ahead: Index  # bytes to that, where rows come in parts,
+    near: Index  # and where they are one
+    steps: tuple[Index, Index]  # bytes of it a part asks for, and those for each k
+    back: Index | None = None  # bytes back to what is added to it, if anything is
+
+
+def filters_of(code: Code, weights: Weights, cut: RowCut, point: Pointer, plane: Index, depth: Index) -> list[Filters]:
+    """B of a complex point's planes: two, and their sum, from the second on. Bytes of a plane of B; depth.
+
+    What two planes need is asked for in the time of three: all of the next plane while the first is multiplied, halves
+    of it with the others; or, where what is near is enough, half of the next point's first plane with the sum.
+    """
+    behind, near = weights.point_bytes(depth) - plane, code.index(NEAR)
+    whole, half = (cut.share_b, cut.step_b), (cut.share_b // 2, (cut.step_b + 1) // 2)
+    second = tuple(code.choose(cut.parts < 2, *both) for both in zip(whole, half, strict=True))
+    return [
+        Filters(point, plane, near, whole),
+        Filters(point + plane, behind, near, (second[0], second[1])),
+        Filters(point + plane, behind + plane // 2, behind + NEAR, half, plane),
+    ]
+
+
 def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights, ways: Ways = (ALL,)) -> None:
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
-    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of planes, bytes from plane to plane of
-    A, B and C, and from B, and from C, to the next panel (from B 0: there is none); what is written Later, and what is
-    read; which of the ways the depth is gone through, if there are several; for products in pairs, what those of the
-    rows of A come to, and its bytes from plane to plane and from sum to sum that joins. The A and B of the next plane
-    are prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry.
-    Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
-    first cache before it is read.
+    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of points, 1 if they are complex (of
+    which A and C have three planes, B two: Weights.point_bytes), bytes from plane to plane of A, B and C, and from B,
+    and from C, to the next panel (from B 0: there is none); what is written Later, and what is read; which of the ways
+    the depth is gone through, if there are several; for products in pairs, what those of the rows of A come to, and its
+    bytes from plane to plane and from sum to sum that joins. The A and B of the next plane are prefetched by the way:
+    each part fetches its share of them, evenly, as memory answers no faster in a hurry. Where all rows are one part, B
+    is a stream, and what is near is enough: a whole plane ahead would have left the first cache before it is read.
     """
     first_a, slab, first_b, first_c, depth, *numbers = code.arguments
     cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
-    planes, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:6]
-    written, read, (way, pairs, pairs_plane, pairs_chunk) = Later(*rest[6:11]), Later(*rest[11:16]), rest[16:]
-    for plane in code.range(planes):
-        a, b, c = first_a + plane * plane_a, first_b + plane * plane_b, first_c + plane * plane_c
+    points, is_complex, plane_a, plane_b, plane_c, beside_b, beside_c = rest[:7]
+    written, read, (way, pairs, pairs_plane, pairs_chunk) = Later(*rest[7:12]), Later(*rest[12:17]), rest[17:]
+
+    def one(plane: Index, b: Filters) -> None:
         later = [
             (coming.of(plane), coming.lines * LINE)
             for coming, is_asked in ((written, asks.for_result), (read, asks.for_input))
             if is_asked
         ]
-        of_pairs = (pairs + plane * pairs_plane, pairs_chunk)
-        rest_of_plane = (cut, (a, b, c), slab, depth, (plane_a, plane_b), later, (beside_b, beside_c), of_pairs)
-        if len(ways) == 1:
-            _plane(program, code, (panels, asks, weights, *ways), *rest_of_plane)
-            continue
-        with code.cases(way, range(len(ways))) as cases:
+        of_pairs, matrices = (pairs + plane * pairs_plane, pairs_chunk), (first_a + plane * plane_a, b)
+        rest_of_plane = (cut, (*matrices, first_c + plane * plane_c), slab, depth, plane_a)
+        with code.cases(way if len(ways) > 1 else code.index(0), range(len(ways))) as cases:
             for number in cases:
-                _plane(program, code, (panels, asks, weights, ways[number]), *rest_of_plane)
+                form = (panels, asks, weights, ways[number])
+                _plane(program, code, form, *rest_of_plane, later, (beside_b, beside_c), of_pairs)
+
+    with code.when(is_complex < 1):
+        for plane in code.range(points):
+            steps = (cut.share_b, cut.step_b)
+            one(plane, Filters(first_b + plane * plane_b, plane_b, code.index(NEAR), steps))
+    with code.when(is_complex >= 1):
+        for point in code.range(points):
+            of_point = first_b + point * weights.point_bytes(depth)
+            for part, b in enumerate(filters_of(code, weights, cut, of_point, plane_b, depth)):
+                one(point * 3 + part, b)
 
 
 def _plane(
     program: Program, code: Code, form: tuple[int, Asks, Weights, Kept], cut: RowCut,
-    places: tuple[Pointer, Pointer, Pointer], slab: Index, depth: Index, steps: tuple[Index, Index],
+    places: tuple[Pointer, Filters, Pointer], slab: Index, depth: Index, next_a: Index,
     later: list[tuple[Pointer, Index]], beside: tuple[Index, Index], of_pairs: tuple[Pointer, Index],
 ) -> None:  # fmt: skip
-    """One plane, its rows in parts. places: A, B, C; steps: bytes to the next A and B; later: what, and its bytes.
+    """One plane, its rows in parts. places: A, B, C; next_a: bytes to the next A; later: what, and its bytes.
 
     of_pairs: what those of A's rows come to, and its bytes from sum to sum. What is asked for of the next A comes with
     the first of the panels that meet this one in turn; what is written or read later, with all.
     """
-    (panels, asks, weights, kept), (a, b, c) = form, places
+    (panels, asks, weights, kept), (a, b, c), (share_b, step_b) = form, places, places[1].steps
     together = min(panels, program.target.panels)
     turns = range(0, panels, together)
     shares = [count // (cut.parts * len(turns)) for _, count in later]
@@ -123,20 +160,24 @@ def _plane(
 
     def multiply(rows: int, part: Index, first: Index, turn: int) -> None:
         asked, beside_b, beside_c = asks._replace(for_a=asks.for_a and turn == 0), beside[0] * turn, beside[1] * turn
-        made = product_of(program, rows, together, asked, weights, kept)
-        source, filters, into = a + first * LINE, b + beside_b, c + (first * LINE + beside_c)
-        ahead_a = a + steps[0] + part * cut.share_a
-        ahead_b = filters + code.choose(cut.parts >= 2, steps[1] + part * cut.share_b, NEAR)
+        made = product_of(program, rows, together, asked, weights, kept, b.back is not None)
+        source, filters, into = a + first * LINE, b.first + beside_b, c + (first * LINE + beside_c)
+        ahead_a = a + next_a + part * cut.share_a
+        ahead_b = filters + code.choose(cut.parts >= 2, b.ahead + part * share_b, b.near)
         for k in code.range(0, depth, cut.chunk):
             comes: list[Pointer | Index] = []
-            ends = of_pairs[0] + first * weights.pairs_pitch + k // cut.chunk * of_pairs[1]
             for (place, _), share, move, (lines, _) in zip(later, shares, moves, asks.later, strict=True):
                 comes += [place + (part * len(turns) + turn // together) * share + k * lines // BLOCK * move, move]
+            ends: list[Pointer | Index] = []
+            if weights.in_pairs:
+                ends.append(of_pairs[0] + first * weights.pairs_pitch + k // cut.chunk * of_pairs[1])
+            if b.back is not None:
+                ends = [b.back, *ends, *[filters + b.back + k // THREE * LINE] * weights.in_pairs]
             code.call(
                 made, source + k // BLOCK * slab, slab, filters + weights.before(k), filters, into,
                 code.least(depth - k, cut.chunk), code.choose(k >= 1, 1, 0),
-                ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * cut.step_b, cut.step_b,
-                *comes, *beside, *[ends] * weights.in_pairs,
+                ahead_a + k * cut.step_a, cut.step_a, ahead_b + k * step_b, step_b,
+                *comes, *beside, *ends,
             )  # fmt: skip
 
     for part in code.range(cut.parts):
@@ -150,7 +191,7 @@ def _plane(
                         multiply(rows, part, first, turn)
 
 
-PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiii" + "piiii" * 2 + "ipii"  # its arguments
+PANEL = "pippi" + "i" * len(RowCut._fields) + "iiiiiii" + "piiii" * 2 + "ipii"  # its arguments
 
 
 def panel_address(panels: int, asks: Asks, weights: Weights, ways: Ways) -> int:

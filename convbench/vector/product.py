@@ -8,7 +8,7 @@ two units take whole vectors: there each number of A meets a panel of B, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -57,9 +57,10 @@ class Asks(NamedTuple):
         """Of what comes later: the lines with each 16 numbers of the depth, and whether they will be written."""
         return [(RESULT_LINES, True)] * self.for_result + [(INPUT_LINES, False)] * self.for_input
 
-    def arguments(self, weights: Weights) -> str:
+    def arguments(self, weights: Weights, of_sum: bool = False) -> str:
         """Of a product that asks so."""
-        return "pipppii" + "pi" * (2 + len(self.later)) + "ii" + "p" * weights.in_pairs
+        in_pairs = "pp" if of_sum else "p"
+        return "pipppii" + "pi" * (2 + len(self.later)) + "ii" + "i" * of_sum + in_pairs * weights.in_pairs
 
 
 class Ahead(NamedTuple):
@@ -91,14 +92,16 @@ class Ahead(NamedTuple):
 
 
 def product(
-    program: Program, code: Code, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept = ALL
+    program: Program, code: Code, rows: int, panels: int, asks: Asks, weights: Weights, kept: Kept = ALL,
+    of_sum: bool = False,
 ) -> None:  # fmt: skip
-    """C = A B, or C += A B, for so many panels of B.
+    """C = A B, or C += A B, for so many panels of B; of_sum: of B and another, whose scales are the same.
 
     Arguments: A, its bytes from slab to slab, B and its scales (vector/weights.py), C [rows, 16], depth, 1 to add to C
     or 0, what to prefetch by the way (A, B, asks.later): places, each with the bytes it moves on for each k, those of
     `later` for each line; then the bytes from B, and from C, to the next panel. In pairs also what those of each row of
-    A come to, and the inverse of its power if it has one (Weights.pairs_pitch).
+    A come to, and the inverse of its power if it has one (Weights.pairs_pitch). Of a sum, before those, bytes back
+    from B to the other; in pairs, behind them, the lines that the sum's pairs come to.
     """
     a, slab, b, scales, c, depth, adds, ahead_a, step_a, ahead_b, step_b, *rest = code.arguments
     coming = 2 * len(asks.later)
@@ -108,11 +111,20 @@ def product(
     ahead = Ahead(
         asks, range(0, rows * LINE // BLOCK, LINE), panels, (ahead_a, step_a), (ahead_b, step_b), later, next_b
     )
-    start, lines, pairs_of_b = code.index(0), b, []
+    start, lines, pairs_of_b, ends = code.index(0), b, [], rest[coming + 2 :]
+
+    def load(line: Pointer) -> list[Vector]:
+        vectors = [weights.load(code, line + next_b * panel, j) for panel, j in halves]
+        if not of_sum:
+            return vectors
+        others = [weights.load(code, line + (next_b * panel - ends[0]), j) for panel, j in halves]
+        return [vector + other for vector, other in zip(vectors, others, strict=True)]
+
     if weights.in_pairs:
         threes = depth // THREE
         start, lines = threes * THREE, b + threes * LINE
-        pairs_of_b = _add_in_pairs(code, (a, slab), (b, next_b), threes, kept, halves, sums, ahead)
+        of_pairs = (ends[-1], LINE) if of_sum else (b, LINE + THREE * LINE)
+        pairs_of_b = _add_in_pairs(code, (a, slab), (b, next_b), load, of_pairs, threes, kept, halves, sums, ahead)
     for first in code.range(start, depth, kept.stride):
         block = first // BLOCK
         numbers = a + block * slab + (first - block * BLOCK) * 4
@@ -120,8 +132,7 @@ def product(
         for i in code.range(code.least(depth - first, kept.run)):
             k = first + i
             ahead.with_number(k)
-            line = lines + k * weights.line
-            vectors = [weights.load(code, line + next_b * panel, j) for panel, j in halves]
+            vectors = load(lines + k * weights.line)
             for r in range(rows):
                 number = (numbers + i * 4 + r * LINE).broadcast()
                 for total, vector in zip(sums[r], vectors, strict=True):
@@ -133,7 +144,7 @@ def product(
                     place = c + (next_c * panel + (r * LINE + j * code.bytes))
                     value = total.get()
                     if weights.in_pairs:
-                        of_row = rest[-1] + r * weights.pairs_pitch
+                        of_row = ends[of_sum] + r * weights.pairs_pitch
                         value = value + (pairs_of_b[h].get() + of_row.broadcast())
                         value = value * (of_row + 4).broadcast() if weights.own_powers else value
                     whole = weights.scaled(code, value, scales + next_b * panel, j)
@@ -141,21 +152,22 @@ def product(
 
 
 def _add_in_pairs(
-    code: Code, of_a: tuple[Pointer, Index], of_b: tuple[Pointer, Index], threes: Index, kept: Kept,
-    halves: list[tuple[int, int]], sums: list[list[Variable]], ahead: Ahead,
+    code: Code, of_a: tuple[Pointer, Index], of_b: tuple[Pointer, Index], load: Callable[[Pointer], list[Vector]],
+    of_pairs: tuple[Pointer, int], threes: Index, kept: Kept, halves: list[tuple[int, int]],
+    sums: list[list[Variable]], ahead: Ahead,
 ) -> list[Variable]:  # fmt: skip
-    """sums += A B over so many threes, but for what pairs come to; of B they are returned. of_a, of_b: with steps."""
-    (a, slab), (b, next_b) = of_a, of_b
-    totals, three_bytes = [code.variable(0.0) for _ in halves], LINE + THREE * LINE
+    """sums += A B over so many threes, but for what pairs come to; of B they are returned. of_a, of_b: with steps.
 
-    def vectors(line: Pointer) -> list[Vector]:
-        return [(line + (next_b * panel + j * code.bytes)).load() for panel, j in halves]
+    load: the vectors of a line of B; of_pairs: the first line of what they come to, and the bytes from three to three.
+    """
+    (a, slab), (b, next_b), (lines, step) = of_a, of_b, of_pairs
+    totals, three_bytes = [code.variable(0.0) for _ in halves], LINE + THREE * LINE
 
     def pairs(three: Index) -> None:
         for part in range(3):
             ahead.with_block(three * 3 + part)
-        for total, vector in zip(totals, vectors(b + three * three_bytes), strict=True):
-            total.add(vector)
+        for total, (panel, j) in zip(totals, halves, strict=True):
+            total.add((lines + (three * step + next_b * panel + j * code.bytes)).load())
 
     def numbers_of_a(three: Index, i: Index, part: int, r: int) -> Vector:
         return (a + (three * 3 + part) * slab + i * 4 + r * LINE).broadcast()
@@ -163,7 +175,7 @@ def _add_in_pairs(
     def vectors_of_b(three: Index, i: Index, part: int) -> list[Vector]:
         place = i * 3 + part
         ahead.with_number(three * THREE + place)
-        return vectors(b + three * three_bytes + (place + 1) * LINE)
+        return load(b + three * three_bytes + (place + 1) * LINE)
 
     add_pairs(code, threes, sums, numbers_of_a, vectors_of_b, pairs, partial(kept.places, code))
     return totals

@@ -9,10 +9,9 @@ as much as float32's sums lose. One that is far larger than all others costs the
 Whole numbers below 2^24 are exact in float32, so products are made with them, and each sum is scaled once: inputs above
 1e30 may overflow before that.
 
-For products in pairs (algorithms/gemm/paired.py) float32 is multiplied by a power of two for each column, so that its
-root mean square is about 1, or what A's is known to be; scale[j] is the inverse. Of each three blocks of 16 numbers
-those with the same place follow one another, and before them, or before some threes, there is a line for what their
-pairs come to (a block or two may be left over):
+For products in pairs (algorithms/gemm/paired.py) each column of float32 numbers is brought to a root mean square of
+about 1, or to what A's is known to be. Of each three blocks of 16 numbers those with the same place follow one another,
+and before them, or before some threes, there is a line for what their pairs come to (a block or two may be left over):
 
     pairs[j] = - sum over k < 16, and over these threes, of b[k, j] b[16 + k, j]
 """
@@ -92,6 +91,10 @@ class Weights(NamedTuple):
         lines = (k // THREE + (self.threes - 1)) // self.threes if self.in_pairs else 0
         return k * self.line + self.head + lines * LINE
 
+    def point_bytes(self, depth: Any) -> Any:
+        """Bytes of two panels that share their scales, and of what the pairs of their sum come to; int or Index."""
+        return self.before(depth) * 2 + depth // THREE * (LINE * self.in_pairs)
+
     def load(self, code: Code, line: Pointer, part: int) -> Vector:
         """The part-th register full of a line's 16 numbers, not yet scaled."""
         place = line + part * code.lanes * self.bits // 8
@@ -101,52 +104,78 @@ class Weights(NamedTuple):
         """A sum of products with them, times the scales."""
         return total * (scales + part * code.bytes).load() if self.is_scaled else total
 
-    def room(self, device: Any, shape: tuple[int, ...], depth: int) -> tuple[Any, Any]:
-        """Bytes for that many panels: all of them, and by panel [*shape, panel_bytes]."""
-        each = self.before(depth)
+    def room(self, device: Any, shape: tuple[int, ...], depth: int, each: int = 0) -> tuple[Any, Any]:
+        """Bytes for that many panels, or of so many each: all of them, and by panel [*shape, each]."""
+        each = each or self.before(depth)
         whole = device.empty((prod(shape) * each + self.tail,), "uint8")
         end = len(whole) - self.tail
         whole[end:] = 0
         return whole if self.bits != 32 else whole.view("float32"), whole[:end].reshape(*shape, each)
 
-    def pack(self, xp: Any, panels: Any, into: Any, sizes: Any = 1) -> None:
+    def pack(self, xp: Any, panels: Any, into: Any, sizes: Any = 1, axes: tuple[int, ...] = (-2,)) -> None:
         """panels [.., depth, 16], float32 or float64, into bytes [.., before(depth)].
 
-        sizes [..]: powers of two, which for products in pairs the columns are brought to instead of 1. In 24 bits a
-        column in which a number is not finite is NaN as a whole.
+        sizes [..]: the root mean square that columns are brought to for products in pairs; axes: along which a column
+        has one scale. In 24 bits one in which a number is not finite is NaN as a whole.
         """
         if self.in_pairs:
-            _pack_pairs(xp, panels, into.view(xp.float32), sizes, self.threes)
+            _pack_pairs(xp, panels, into.view(xp.float32), sizes, self.threes, axes)
             return
         if not self.is_scaled:
             into.view(xp.float32).reshape(panels.shape)[...] = panels
             return
-        scales = (abs(panels).max(axis=-2, keepdims=True) / LARGEST).astype(xp.float32)
+        scales = (abs(panels).max(axis=axes, keepdims=True) / LARGEST).astype(xp.float32)
         scales[~xp.isfinite(scales)] = xp.nan
         usable = xp.where(scales > 0, scales, xp.inf).astype(xp.float64)  # in float32 a quotient would be rounded too
         numbers = xp.clip(xp.rint(xp.where(xp.isfinite(panels), panels, 0) / usable), -LARGEST, LARGEST)
-        into[..., : self.head] = scales.view(xp.uint8).reshape(*into.shape[:-1], self.head)
+        into[..., : self.head] = scales[..., 0, :].view(xp.uint8)
         as_bytes = numbers.astype("<i4").view(xp.uint8).reshape(*panels.shape, 4)
         into[..., self.head :].reshape(*panels.shape, 3)[...] = as_bytes[..., :3]
 
+    def pack_points(self, xp: Any, points: Any, into: Any, sizes: Any = 1) -> None:
+        """points [.., 2, depth, 16], whose sum is multiplied by too, into bytes [.., point_bytes(depth)].
 
-def as_large_as_one(xp: Any, panels: Any) -> tuple[Any, Any]:
-    """panels [.., depth, n] times a power of two for each column, so that its root mean square is about 1, as float32;
-    and the inverses [.., 1, n], 0 for a column of zeros, of which so nothing comes.
+        In 24 bits the sum is exact; in pairs it is rounded as by who reads it. sizes: as of pack.
+        """
+        threes, lead = points.shape[-2] // THREE, into.shape[:-1]
+        end = 2 * self.before(points.shape[-2])
+        two = into[..., :end].reshape(*lead, 2, end // 2)
+        self.pack(xp, points, two, xp.asarray(sizes)[..., None], (-3, -2))
+        if self.in_pairs:
+            lines = two.view(xp.float32)[..., BLOCK : BLOCK + threes * (1 + THREE) * BLOCK]
+            with xp.errstate(invalid="ignore"):  # of an infinity and another
+                numbers = (lines[..., 0, :] + lines[..., 1, :]).reshape(*lead, threes, 1 + THREE, BLOCK)[..., 1:, :]
+            sums = into[..., end:].view(xp.float32).reshape(*lead, threes, BLOCK)
+            sums[...] = _pairs(xp, numbers.reshape(*lead, threes, BLOCK, 3, BLOCK).swapaxes(-3, -2))
+
+
+def as_large_as(xp: Any, wanted: Any, panels: Any, axes: tuple[int, ...] = (-2,)) -> tuple[Any, Any]:
+    """panels [.., depth, n], each column over a scale, so that its root mean square is what is wanted, as float32; and
+    the scales [.., 1, n], 0 for a column of zeros, of which so nothing comes. axes: as of Weights.pack.
+
+    float32 numbers lose no digit: their scales are the nearest powers of two. float64's are rounded anyhow, once.
     """
-    size = xp.sqrt((panels.astype(xp.float64) ** 2).mean(axis=-2, keepdims=True))
+    size = xp.sqrt((panels.astype(xp.float64) ** 2).mean(axis=axes, keepdims=True))
     usable = (size > 0) & xp.isfinite(size)
-    power = xp.clip(xp.rint(-xp.log2(xp.where(usable, size, 1))), -LARGEST_POWER, LARGEST_POWER).astype(xp.int32)
-    inverse = xp.where(size == 0, 0, xp.ldexp(xp.ones(power.shape, xp.float32), -power))
-    return xp.ldexp(panels, power).astype(xp.float32), inverse
+    scale = xp.clip(xp.where(usable, size / wanted, 1), 2.0**-LARGEST_POWER, 2.0**LARGEST_POWER).astype(xp.float32)
+    if panels.dtype == xp.float32:
+        scale = xp.exp2(xp.rint(xp.log2(scale)))
+    numbers = panels.astype(xp.float64) / scale.astype(xp.float64)
+    return numbers.astype(xp.float32), xp.where(size == 0, 0, scale).astype(xp.float32)
 
 
-def _pack_pairs(xp: Any, panels: Any, into: Any, sizes: Any, each: int) -> None:
+def _pairs(xp: Any, numbers: Any) -> Any:
+    """What the pairs of threes [.., 3, 16, n] come to, to be taken away: [.., n], float64."""
+    first, second = (numbers[..., part, :, :].astype(xp.float64) for part in (0, 1))
+    with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to
+        return -(first * second).sum(axis=-2)
+
+
+def _pack_pairs(xp: Any, panels: Any, into: Any, sizes: Any, each: int, axes: tuple[int, ...]) -> None:
     """The same for products in pairs; into as float32, the depth a multiple of BLOCK, so many threes to a line."""
-    sizes = xp.asarray(sizes, xp.float32)[..., None, None]
+    sizes = xp.asarray(sizes, xp.float64)[..., None, None]
     lead, threes = panels.shape[:-2], panels.shape[-2] // THREE
-    scaled, scales = as_large_as_one(xp, panels)
-    scaled, scales = scaled * sizes, scales / sizes
+    scaled, scales = as_large_as(xp, sizes, panels, axes)
     into[..., :BLOCK] = scales[..., 0, :]
     numbers = scaled[..., : threes * THREE, :].reshape(*lead, threes, 3, BLOCK, BLOCK)
     left, at = threes % each, BLOCK
@@ -155,13 +184,11 @@ def _pack_pairs(xp: Any, panels: Any, into: Any, sizes: Any, each: int) -> None:
         count = some.shape[-4] // together
         end = at + count * (1 + together * THREE) * BLOCK
         lines = into[..., at:end].reshape(*lead, count, 1 + together * THREE, BLOCK)
-        first, second = (some[..., part, :, :].astype(xp.float64) for part in (0, 1))
-        with xp.errstate(invalid="ignore"):  # where there is an infinity: NaN is what its column comes to
-            pairs = (first * second).sum(axis=-2).reshape(*lead, count, together, BLOCK)
-            lines[..., 0, :] = -pairs.sum(axis=-2)
+        lines[..., 0, :] = _pairs(xp, some).reshape(*lead, count, together, BLOCK).sum(axis=-2)
         lines[..., 1:, :] = some.swapaxes(-3, -2).reshape(*lead, count, together * THREE, BLOCK)
         at = end
-    into[..., at:] = scaled[..., threes * THREE :, :].reshape(*lead, -1)
+    left_over = scaled[..., threes * THREE :, :]
+    into[..., at:] = left_over.reshape(*lead, left_over.shape[-2] * BLOCK)
 
 
 FLOAT32, FIXED24 = Weights(32), Weights(24)

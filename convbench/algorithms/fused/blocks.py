@@ -193,7 +193,8 @@ def _time(blocks: Blocks, work: Work, threads: int) -> float:
 def most_tiles(tile: Tile, work: Work, caches: Caches) -> int:
     """Tiles a block at most, at least one; T beside V in the shared cache where fewer lines come from there then."""
     small, large = (_fitting(tile, work, caches, is_shared) for is_shared in (False, True))
-    filters, t = tile.planes * work.tile_bytes // 4, tile.y.outputs * tile.columns  # lines a panel, lines a tile
+    planes = sum(reals + 2 * points for reals, points in tile.runs)  # of filters
+    filters, t = planes * work.tile_bytes // 4, tile.y.outputs * tile.columns  # lines a panel, lines a tile
     return large if filters / large + 2 * t < filters / small else small
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from convbench.algorithms.fused.sizes import SIZE
 from convbench.algorithms.fused.stages import Tile
 from convbench.algorithms.unit import UnitAxis, ceil_div, filter_pieces
 from convbench.devices.base import Device
@@ -49,19 +50,25 @@ def kept_channels(xp: Any, tile: Tile, ways: tuple[Kept, ...]) -> Any:
     return kept
 
 
+def panel_bytes(tile: Tile, weights: Weights, depth: Any) -> Any:
+    """Bytes of U of a panel; an int or an Index."""
+    reals, points = (sum(run[i] for run in tile.runs) for i in range(2))
+    return weights.before(depth) * reals + weights.point_bytes(depth) * points
+
+
 def transform_filters(
     device: Device, w: Any, problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights
 ) -> Any:
-    """U [groups, panels, planes, depth, 16] as bytes: a product in float64 for each panel, rounded once."""
+    """U [groups, panels, points, depth, 16] as bytes: a product in float64 for each panel, rounded once."""
     s, xp = problem.shape, device.xp
     pieces = filter_pieces(xp, w, s, rows, columns)
     taps = rows.length * columns.length
     filters = s.k // s.groups
     flat = pieces.reshape(s.groups, filters, -1, taps)
     depth, panels = depth_of(s, rows, columns, weights), ceil_div(filters, BLOCK)
-    u, parts = weights.room(device, (s.groups, panels, tile.planes), depth)
+    u, parts = weights.room(device, (s.groups, panels), depth, panel_bytes(tile, weights, depth))
     matrix = tile.filters()
-    sizes = xp.exp2(xp.rint(xp.log2(tile.input_sizes / tile.mean_size))) if weights == EVEN_PAIRS else 1
+    sizes = tile.input_sizes / tile.mean_size if weights == EVEN_PAIRS else xp.full(tile.planes, SIZE)
 
     def one(item: int, thread: int) -> None:
         group, panel = divmod(item, panels)
@@ -69,8 +76,28 @@ def transform_filters(
         part = flat[group, panel * BLOCK : (panel + 1) * BLOCK]  # filters, depth, taps
         block[:, : part.shape[1], : len(part)] = part.transpose(2, 1, 0)
         with xp.errstate(invalid="ignore"):  # an infinity meets a zero: NaN
-            product = (matrix @ block.reshape(taps, -1)).reshape(tile.planes, depth, BLOCK)
-        weights.pack(xp, product, parts[group, panel], sizes)
+            product = (matrix @ block.reshape(taps, -1)).reshape(len(matrix), depth, BLOCK)
+        pack_planes(xp, tile, weights, product, parts[group, panel], sizes)
 
     device.parallel(one, s.groups * panels)
     return u
+
+
+def pack_planes(xp: Any, tile: Tile, weights: Weights, planes: Any, into: Any, sizes: Any) -> None:
+    """Planes as of Tile.filters [.., depth, 16] into a panel's bytes.
+
+    sizes [tile.planes]: V's, which for products in pairs U is brought to.
+    """
+    depth = planes.shape[-2]
+    real_bytes, point_bytes = weights.before(depth), weights.point_bytes(depth)
+    begin = of_filters = plane = 0
+    for reals, points in tile.runs:
+        end = begin + reals * real_bytes
+        some, of_some = planes[of_filters : of_filters + reals], sizes[plane : plane + reals]
+        weights.pack(xp, some, into[begin:end].reshape(reals, real_bytes), of_some)
+        begin, of_filters, plane = end, of_filters + reals, plane + reals
+        end = begin + points * point_bytes
+        some = planes[of_filters : of_filters + 2 * points].reshape(points, 2, depth, BLOCK)
+        of_some = xp.exp2(xp.log2(sizes[plane : plane + 3 * points]).reshape(points, 3).mean(axis=1))
+        weights.pack_points(xp, some, into[begin:end].reshape(points, point_bytes), of_some)
+        begin, of_filters, plane = end, of_filters + 2 * points, plane + 3 * points

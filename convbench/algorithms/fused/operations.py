@@ -45,7 +45,7 @@ def of_axis(axis: Transform) -> tuple[int, int, int, int]:
 def of_tile(tile: Tile) -> tuple[int, int]:
     """FLOPs to transform one channel's window, and to transform one filter's products back."""
     y, x = of_axis(tile.y), of_axis(tile.x)
-    points = tile.y.reals + 2 * tile.y.pairs  # each complex number is one sum into V, and two out of M
+    points = tile.y.reals + 2 * tile.y.pairs  # each complex number is a sum into V, and two multiply-adds out of M
     forward = tile.y.window * x[0] + tile.x.reals * (y[0] + tile.y.pairs) + tile.x.pairs * (y[1] + points)
-    backward = tile.y.outputs * x[2] + tile.x.reals * (y[2] + 2 * tile.y.pairs) + tile.x.pairs * (y[3] + 2 * points)
+    backward = tile.y.outputs * x[2] + tile.x.reals * (y[2] + 4 * tile.y.pairs) + tile.x.pairs * (y[3] + 4 * points)
     return forward, backward

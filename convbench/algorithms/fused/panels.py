@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from convbench.algorithms.fused.block import Block
+from convbench.algorithms.fused.filters import panel_bytes
 from convbench.algorithms.fused.stages import POWER_BYTES, Tile, backward_column, backward_rows
 from convbench.vector.build import Program
 from convbench.vector.clock import Clock
@@ -41,10 +42,10 @@ class _Panels:
         self.is_even = weights == EVEN_PAIRS
         self.side, self.weights, self.group, self.number = side, weights, item // f.items, item % f.items * side
         self.count = code.least(f.panels - self.number, side)
-        self.slice_bytes = weights.before(f.depth)
-        panel_bytes = tile.planes * self.slice_bytes
-        self.u = f.pointer("u") + (self.group * f.panels + self.number) * panel_bytes
-        self.u_beside = (self.count - 1) * panel_bytes
+        self.plane_bytes, self.point_bytes = weights.before(f.depth), weights.point_bytes(f.depth)  # of U
+        u_bytes = panel_bytes(tile, weights, f.depth)
+        self.u = f.pointer("u") + (self.group * f.panels + self.number) * u_bytes
+        self.u_beside = (self.count - 1) * u_bytes
         self.v = block.v + self.group * f.group_bytes
         first_filter, first_line = self.group * f.filters + self.number * BLOCK, block.first_line * f.out_columns
         image = f.pointer("y") + block.first_image * f.out_image_bytes
@@ -60,32 +61,46 @@ class _Panels:
         cut = cut_rows(self.program, self.code, end - begin, f.depth, f.slab_bytes, side, self.weights)
         return _Tiles(begin, end, cut)
 
-    def products(self, first: Index, numbers: range, tiles: _Tiles, way: int) -> None:
-        """M of planes of a point along x, which begin with `first`, for the tiles that need them."""
+    def products(self, first: Index, numbers: range, reals: int, u: Pointer, tiles: _Tiles, way: int) -> None:
+        """M of planes of a point along x, which begin with `first`, their filters with u, for the tiles that need them.
+
+        reals: how many of the point's planes are of real points.
+        """
         code, f = self.code, self.f
-        plane = first + numbers.start
-        pairs = self.v + f.pairs_at + plane * f.pairs_plane_bytes + tiles.begin * self.weights.pairs_pitch
-        with code.when(tiles.begin < tiles.end):
-            code.call(
-                code.function_at(f.product, PANEL),
-                self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, self.u + plane * self.slice_bytes,
-                self.m + f.m_plane_bytes * numbers.start + tiles.begin * LINE,
-                f.depth, *tiles.cut, len(numbers), f.plane_bytes, self.slice_bytes, f.m_plane_bytes,
-                self.u_beside, f.m_bytes, self.y, plane, f.y_lines, f.y_run, f.y_step,
-                self.next_x[0], self.next_x[1] + plane, f.x_lines, f.x_run, f.x_step, way,
-                pairs, f.pairs_plane_bytes, f.pairs_chunk_bytes,
-            )  # fmt: skip
+        of_reals = range(numbers.start, min(numbers.stop, reals))
+        for some, is_complex in ((of_reals, 0), (range(max(numbers.start, reals), numbers.stop), 1)):
+            if not some:
+                continue
+            plane = first + some.start
+            place = min(some.start, reals) * self.plane_bytes + max(0, some.start - reals) // 3 * self.point_bytes
+            pairs = self.v + f.pairs_at + plane * f.pairs_plane_bytes + tiles.begin * self.weights.pairs_pitch
+            with code.when(tiles.begin < tiles.end):
+                code.call(
+                    code.function_at(f.product, PANEL),
+                    self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, u + place,
+                    self.m + f.m_plane_bytes * some.start + tiles.begin * LINE,
+                    f.depth, *tiles.cut, len(some) // (1 + 2 * is_complex), is_complex,
+                    f.plane_bytes, self.plane_bytes, f.m_plane_bytes,
+                    self.u_beside, f.m_bytes, self.y, plane, f.y_lines, f.y_run, f.y_step,
+                    self.next_x[0], self.next_x[1] + plane, f.x_lines, f.x_run, f.x_step, way,
+                    pairs, f.pairs_plane_bytes, f.pairs_chunk_bytes,
+                )  # fmt: skip
 
     def column(
-        self, first: Index, place: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles,
-        way: int = ALL_CHANNELS,
-    ) -> None:  # fmt: skip
-        """All planes of one point along x, the first of them given, and their inverse transform along y to T.
+        self, number: Index | int, is_pair: bool, tiles: _Tiles, of_infinity: _Tiles, way: int = ALL_CHANNELS
+    ) -> None:
+        """All planes of one real point along x, or of a pair, and their inverse transform along y to T.
 
         way: to go through the channels, but along y at infinity.
         """
         code, f, tile = self.code, self.f, self.tile
-        count = tile.pair_column if is_pair else tile.real_column
+        j, x, y = code.index(number), tile.x, tile.y
+        real_bytes = self.plane_bytes * y.reals + self.point_bytes * y.pairs  # of U of a real point along x
+        pair_bytes = self.point_bytes * (y.reals + 2 * y.pairs)
+        count, reals, first, place, u = tile.real_column, y.reals, j * tile.real_column, j, self.u + real_bytes * j
+        if is_pair:
+            count, reals, place = tile.pair_column, 0, j * 2 + x.reals
+            first, u = j * count + tile.real_column * x.reals, self.u + real_bytes * x.reals + pair_bytes * j
         special = tile.infinity_planes(is_pair)
         with self.clock.phase(1):
             for numbers, those, here in (
@@ -93,7 +108,7 @@ class _Panels:
                 (range(special.stop, count), tiles, way),
             ):  # fmt: skip
                 if numbers:
-                    self.products(first, numbers, those, here)
+                    self.products(first, numbers, reals, u, those, here)
         with self.clock.phase(2):
             each = tile.y.outputs * tile.columns * LINE
             for panel in code.range(self.count):
@@ -109,15 +124,13 @@ class _Panels:
         tiles, of_y = self.wanted((code.index(0), block.tiles)), self.wanted(block.needs_y)
         infinity = tile.x.infinity
         for j in code.range(tile.x.reals if infinity is None else infinity):  # it is the last real one
-            self.column(j * tile.real_column, j, False, tiles, of_y)
+            self.column(j, False, tiles, of_y)
         if infinity is not None:
             of_x, of_both = self.wanted(block.needs_x), self.wanted(block.needs_x, block.needs_y)
-            first = code.index(infinity * tile.real_column)
-            self.column(first, infinity, False, of_x, of_both, AT_X)
+            self.column(infinity, False, of_x, of_both, AT_X)
         if tile.x.pairs:
             for j in code.range(tile.x.pairs):
-                first = j * tile.pair_column + tile.x.reals * tile.real_column
-                self.column(first, j * 2 + tile.x.reals, True, tiles, of_y)
+                self.column(j, True, tiles, of_y)
 
     def write(self, panel: Index) -> None:
         """The inverse transforms along x of a panel, and the pixels to their places."""

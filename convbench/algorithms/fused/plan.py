@@ -10,7 +10,7 @@ from convbench.algorithms.base import Plan
 from convbench.algorithms.fused.block import FIELDS, LANE_BYTES, PHASES
 from convbench.algorithms.fused.blocks import Blocks, Caches, Work, cut, in_turn
 from convbench.algorithms.fused.engine import ROUNDS, convolve
-from convbench.algorithms.fused.filters import depth_of, kept_channels, transform_filters, ways_at_infinity
+from convbench.algorithms.fused.filters import depth_of, kept_channels, panel_bytes, transform_filters, ways_at_infinity
 from convbench.algorithms.fused.lines import LANE_FIELDS, NEAR, longest_run, past_caches
 from convbench.algorithms.fused.operations import of_tile
 from convbench.algorithms.fused.passing import KEPT, Kernels, later_lines, passage
@@ -123,7 +123,7 @@ def work_of(problem: Problem, tile: Tile, rows: UnitAxis, columns: UnitAxis, wei
     s = problem.shape
     channels = depth_of(s, rows, columns, weights)
     panels = ceil_div(s.k // s.groups, BLOCK)
-    side, u_bytes = min(host().panels, panels), s.groups * panels * tile.planes * weights.before(channels)
+    side, u_bytes = min(host().panels, panels), s.groups * panels * panel_bytes(tile, weights, channels)
     tile_bytes, items = slabs_of(channels, weights) * LINE, ceil_div(panels, side)
     is_even = weights == EVEN_PAIRS
     return Work(s.n, rows.tiles, columns.tiles, s.groups, tile_bytes, side, u_bytes, items, s.k, is_even)

@@ -18,6 +18,7 @@ from convbench.vector.weights import BLOCK, LINE, PAIRS, THREE
 
 LEAST = -95  # binary exponent of sums of |v| that still are brought to size: what smaller ones have is lost anyway
 MEAN = 0.5  # the mean of |v| is brought to between half and twice as much
+SIZE = 0.9  # the root mean square that U is brought to, which is about V's: errors are least if both are alike
 
 
 def bring_to_size(program: Program, code: Code, streams: bool) -> None:

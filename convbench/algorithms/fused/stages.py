@@ -2,9 +2,10 @@
 
 Everything has 16 channels side by side (a line). Planes are the points of the two transforms: along x the
 real points, then one of each pair; within each, along y, the real points, the pairs, and (for a pair along x) their
-conjugates. A complex point takes three planes, for Gauss's three products:
+conjugates. A complex point takes three planes, for Gauss's three products, of which the third's U is the sum of the
+others' and need not be kept:
 
-    V: re + im, re, im    U: re, im - re, re + im    product: first - third, first + second
+    V: re + im, re, im    U: re, (im - re) / 2, (re + im) / 2    product: first - 2 third, first + 2 second
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from convbench.algorithms.fused.lines import goes_past, scatter
-from convbench.algorithms.fused.values import Complex, Real, Transform, minus, plus
+from convbench.algorithms.fused.values import Complex, Real, Transform, plus_times
 from convbench.vector.build import Program
 from convbench.vector.code import Code, Index, Pointer, Vector
 from convbench.vector.weights import BLOCK, LINE
@@ -53,6 +54,12 @@ class Tile:
         """Products a tile: as many matrix products there are."""
         return self.x.reals * self.real_column + self.x.pairs * self.pair_column
 
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """Real points, and complex ones behind them, that follow one another in the order of planes."""
+        of_pairs = self.x.pairs * (self.y.reals + 2 * self.y.pairs)
+        return [(self.y.reals, self.y.pairs)] * self.x.reals + [(0, of_pairs)]
+
     def infinity_planes(self, is_pair: bool) -> range:
         """Of one point along x: the planes of y's point at infinity, which only a tile's last row needs."""
         place = self.y.infinity
@@ -75,11 +82,11 @@ class Tile:
                     yield point.real, 1.0
 
     def filters(self) -> Any:
-        """What makes U of a filter: [planes, r s], float64."""
+        """What makes U of a filter: [planes but for complex points' third ones, r s], float64."""
         planes = []
         for point, weight in self.points(self.y.filter_rows(), self.x.filter_rows()):
             re, im = point.real * weight, point.imag * weight
-            planes += [re, im - re, re + im] if np.iscomplexobj(point) else [re]
+            planes += [re, (im - re) / 2] if np.iscomplexobj(point) else [re]
         return np.array(planes)
 
     @cached_property
@@ -183,8 +190,8 @@ def forward_tile(
 
 def load_complex(place: Pointer, plane: Index) -> Complex:
     """A complex product from its three planes."""
-    first, second, third = (place + plane * k for k in range(3))
-    return Complex(minus(first.load(), third.load()), plus(first.load(), second.load()))
+    first, second, third = ((place + plane * k).load() for k in range(3))
+    return Complex(plus_times(first, -2, third), plus_times(first, 2, second))
 
 
 def backward_column(program: Program, code: Code, tile: Tile, is_pair: bool) -> None:

@@ -21,7 +21,7 @@ from convbench.vector.pairs import add_pairs
 from convbench.vector.product import most_rows
 from convbench.vector.scaling import most, powers, size
 from convbench.vector.target import Target
-from convbench.vector.weights import BLOCK, LINE, PAIRS, THREE, as_large_as_one
+from convbench.vector.weights import BLOCK, LINE, PAIRS, THREE, as_large_as
 
 CHUNK_THREES = 3  # of the depth that are summed before their sum joins the others
 MOST_PIXELS = 16  # whose sums are made together: more take as long each, and longer to compile
@@ -53,7 +53,7 @@ def packed_filters(xp: Any, device: Device, s: ConvShape, blocks: int, w: Any, c
     taps = s.r * s.s
     lines = pair_lines(s.c // s.groups, taps, chunk)
     out = device.empty((groups, panels, depth + lines + 1, width), "float32")
-    numbers, scales = as_large_as_one(xp, plain)
+    numbers, scales = as_large_as(xp, 1, plain)
     out[:, :, :depth], out[:, :, -1:] = numbers, scales
     each = chunk * taps // THREE
     for line in range(lines):
