@@ -213,9 +213,10 @@ def test_what_is_left_out_at_infinity_meets_zeros(word: str, expected: tuple[Kep
     """U of the planes at infinity is zero in just the channels that are left out."""
     problem = Problem(parse_shape(word))
     rows, columns = axes(problem.shape, (4, 4), 5)
-    ways = filters.ways_at_infinity(rows, columns)
-    assert ways == expected
     tile = Tile(toom(rows.tile, rows.length), toom(columns.tile, columns.length))
+    ways = filters.ways_at_infinity(tile, rows, columns)
+    assert ways == expected
+    assert filters.ways_at_infinity(Tile(dft(4, 3), dft(4, 3)), rows, columns) == (ALL,)
     _, w = problem.operands(0)
     u = filters.transform_filters(Cpu(1), w, problem, tile, rows, columns, FLOAT32)
     depth = problem.shape.c * rows.channels * columns.channels

@@ -23,20 +23,21 @@ ANY_ROWS = "pippii" + "i" * 7
 ONE = (ALL,)
 
 
-def packed(weights: Weights, b: Any, is_complex: bool, sizes: Any = 1) -> tuple[Any, list[int], Any]:
+def packed(weights: Weights, b: Any, is_complex: bool, size: float = 1.0) -> tuple[Any, list[int], Any]:
     """b [panels, planes, depth, 16] in bytes by panel, or of each two planes a complex point's.
 
-    Also the number of points, and whether they are complex; and all planes that are multiplied by.
+    Also the number of points, and whether sums of theirs are multiplied by; and all planes that are.
     """
     if not is_complex:
         _, u = weights.room(Cpu(1), b.shape[:2], b.shape[2])
-        weights.pack(np, b, u, sizes)
+        weights.pack(np, b, u, size)
         return u.reshape(len(b), -1), [b.shape[1], 0], b
     points = b.reshape(len(b), -1, 2, *b.shape[2:])
     _, u = weights.room(Cpu(1), points.shape[:2], b.shape[2], weights.point_bytes(b.shape[2]))
-    weights.pack_points(np, points, u, sizes)
-    whole = np.concatenate([points, points.sum(axis=2, keepdims=True)], axis=2)
-    return u.reshape(len(b), -1), [points.shape[1], 1], whole.reshape(len(b), -1, *b.shape[2:])
+    weights.pack_points(np, points, u, np.full(3, size))
+    whole = np.concatenate([points, points.sum(axis=2, keepdims=True)], axis=2).reshape(len(b), -1, *b.shape[2:])
+    number = [whole.shape[1], 0] if weights.holds_sums else [points.shape[1], 1]
+    return u.reshape(len(b), -1), number, whole
 
 
 def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: tuple[Kept, ...] = (ALL,)) -> None:
@@ -49,8 +50,7 @@ def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: 
     made = program.function(PANEL, panel, panels, asks, weights, ways)
     pairs, plane, sums = a + depth // BLOCK * slab, steps[2], slab  # behind each plane of A
     if weights == EVEN_PAIRS:  # behind all of A
-        planes = steps[0] * (steps[1] * 2 + 1)
-        pairs, plane, sums = a + planes * steps[2], (depth + (chunk - 1)) // chunk * slab, slab
+        pairs, plane, sums = a + steps[0] * steps[2], (depth + (chunk - 1)) // chunk * slab, slab
     code.call(made, a, slab, b, c, depth, *cut, *steps, *later, *later, way, pairs, plane, sums)
 
 
@@ -77,8 +77,10 @@ def test_products_of_any_size(
     target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], is_complex: bool, panels: int,
     weights: Weights,
 ) -> None:  # fmt: skip
-    """The last of the ways is taken: what it leaves out may be anything."""
-    u, points, b = packed(weights, floats(2, planes * (1 + is_complex), depth, BLOCK), is_complex)
+    """The last of the ways is taken: what it leaves out may be anything, but in a sum, which is multiplied by whole."""
+    b = floats(2, planes * (1 + is_complex), depth, BLOCK)
+    b[:, :, np.arange(depth) % ways[-1].stride >= ways[-1].run] *= not is_complex
+    u, points, b = packed(weights, b, is_complex)
     planes = b.shape[1]
     a, c = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
     steps = [*points, a[0].nbytes, weights.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
@@ -138,7 +140,7 @@ def test_products_in_pairs_of_rows_without_powers(
     left_out = ~np.tile(kept, slabs)
     b = floats(2, planes * (1 + is_complex), depth, BLOCK)
     b[:, :, left_out] = 0
-    u, points, b = packed(EVEN_PAIRS, b, is_complex, np.float32(4.0))
+    u, points, b = packed(EVEN_PAIRS, b, is_complex, 4.0)
     planes = b.shape[1]
     a = floats(planes, slabs, rows, BLOCK)
     room = np.full(planes * (slabs + sums) * (rows + 2) * BLOCK, np.nan, np.float32)

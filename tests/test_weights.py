@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from convbench.devices.cpu import Cpu
-from convbench.vector.weights import BLOCK, FIXED24, FLOAT32, LARGEST, LINE, PAIRS, THREE, Weights, as_large_as
+from convbench.vector.weights import (
+    BLOCK,
+    EVEN_PAIRS,
+    FIXED24,
+    FLOAT32,
+    LARGEST,
+    LINE,
+    PAIRS,
+    THREE,
+    Weights,
+    as_large_as,
+)
 
 NUMBERS = st.floats(-(2.0**99), 2.0**99, width=32) | st.floats(-2, 2, width=32) | st.just(0.0)
 
@@ -147,7 +158,7 @@ def test_two_panels_whose_sum_is_multiplied_by_too(weights: Weights, depth: int)
     """They have one scale; in pairs there is what those of the sum of the two, as it is rounded, come to."""
     points = np.random.default_rng(6).standard_normal((3, 2, depth, BLOCK)) * [[[1.0]], [[0.01]]]
     _, parts = weights.room(Cpu(1), (3,), depth, weights.point_bytes(depth))
-    weights.pack_points(np, points, parts)
+    weights.pack_points(np, points, parts, np.ones(3))
     assert parts.shape[1] == 2 * weights.before(depth) + weights.in_pairs * depth // THREE * LINE
     two = parts[:, : 2 * weights.before(depth)].reshape(3, 2, -1)
     if weights == FLOAT32:
@@ -166,6 +177,18 @@ def test_two_panels_whose_sum_is_multiplied_by_too(weights: Weights, depth: int)
     of_sum = (numbers[:, 0] + numbers[:, 1]).reshape(3, threes, BLOCK, 3, BLOCK).astype(float)
     found = np.ascontiguousarray(parts[:, 2 * weights.before(depth) :]).view(np.float32).reshape(3, threes, BLOCK)
     np.testing.assert_allclose(found, -(of_sum[..., 0, :] * of_sum[..., 1, :]).sum(axis=2), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [BLOCK, THREE + BLOCK])
+def test_where_the_sum_is_kept_it_has_a_scale_of_its_own(depth: int) -> None:
+    points = np.random.default_rng(7).standard_normal((3, 2, depth, BLOCK)) * [[[1.0]], [[0.01]]]
+    sizes = np.array([1.0, 2.0, 0.5])
+    _, parts = EVEN_PAIRS.room(Cpu(1), (3,), depth, EVEN_PAIRS.point_bytes(depth))
+    EVEN_PAIRS.pack_points(np, points, parts, sizes)
+    whole = np.concatenate([points, points.sum(axis=1, keepdims=True)], axis=1)
+    _, expected = EVEN_PAIRS.room(Cpu(1), (3, 3), depth)
+    EVEN_PAIRS.pack(np, whole, expected, sizes)
+    assert np.array_equal(parts, expected.reshape(3, -1))
 
 
 @pytest.mark.parametrize(("weights", "line", "whole"), [(FLOAT32, 64, 6144), (FIXED24, 48, 4672), (PAIRS, 64, 6336)])

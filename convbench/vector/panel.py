@@ -103,13 +103,14 @@ def filters_of(code: Code, weights: Weights, cut: RowCut, point: Pointer, plane:
 def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights, ways: Ways = (ALL,)) -> None:
     """The same for any number of rows, at least one, and for planes of A, B and C that follow one another.
 
-    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of points, 1 if they are complex (of
-    which A and C have three planes, B two: Weights.point_bytes), bytes from plane to plane of A, B and C, and from B,
-    and from C, to the next panel (from B 0: there is none); what is written Later, and what is read; which of the ways
-    the depth is gone through, if there are several; for products in pairs, what those of the rows of A come to, and its
-    bytes from plane to plane and from sum to sum that joins. The A and B of the next plane are prefetched by the way:
-    each part fetches its share of them, evenly, as memory answers no faster in a hurry. Where all rows are one part, B
-    is a stream, and what is near is enough: a whole plane ahead would have left the first cache before it is read.
+    Arguments: A, bytes from slab to slab, B, C, depth, the RowCut, the number of points, 1 if they are complex and B
+    holds no sums (so has two planes of each: Weights.point_bytes; A and C have three), bytes from plane to plane of A,
+    B and C, and from B, and from C, to the next panel (from B 0: there is none); what is written Later, and what is
+    read; which of the ways the depth is gone through, if there are several; for products in pairs, what those of the
+    rows of A come to, and its bytes from plane to plane and from sum to sum that joins. The A and B of the next plane
+    are prefetched by the way: each part fetches its share of them, evenly, as memory answers no faster in a hurry.
+    Where all rows are one part, B is a stream, and what is near is enough: a whole plane ahead would have left the
+    first cache before it is read.
     """
     first_a, slab, first_b, first_c, depth, *numbers = code.arguments
     cut, rest = RowCut(*numbers[: len(RowCut._fields)]), numbers[len(RowCut._fields) :]
@@ -124,15 +125,18 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
         ]
         of_pairs, matrices = (pairs + plane * pairs_plane, pairs_chunk), (first_a + plane * plane_a, b)
         rest_of_plane = (cut, (*matrices, first_c + plane * plane_c), slab, depth, plane_a)
-        with code.cases(way if len(ways) > 1 else code.index(0), range(len(ways))) as cases:
+        those = ways if b.back is None else ways[:1]  # what a sum may leave out is zero
+        with code.cases(way if len(those) > 1 else code.index(0), range(len(those))) as cases:
             for number in cases:
-                form = (panels, asks, weights, ways[number])
+                form = (panels, asks, weights, those[number])
                 _plane(program, code, form, *rest_of_plane, later, (beside_b, beside_c), of_pairs)
 
     with code.when(is_complex < 1):
         for plane in code.range(points):
             steps = (cut.share_b, cut.step_b)
             one(plane, Filters(first_b + plane * plane_b, plane_b, code.index(NEAR), steps))
+    if weights.holds_sums:
+        return
     with code.when(is_complex >= 1):
         for point in code.range(points):
             of_point = first_b + point * weights.point_bytes(depth)

@@ -91,9 +91,15 @@ class Weights(NamedTuple):
         lines = (k // THREE + (self.threes - 1)) // self.threes if self.in_pairs else 0
         return k * self.line + self.head + lines * LINE
 
+    @property
+    def holds_sums(self) -> bool:
+        """Whether two panels' sum is kept beside them: where rows have no powers of their own U is small anyhow."""
+        return self.in_pairs and not self.own_powers
+
     def point_bytes(self, depth: Any) -> Any:
-        """Bytes of two panels that share their scales, and of what the pairs of their sum come to; int or Index."""
-        return self.before(depth) * 2 + depth // THREE * (LINE * self.in_pairs)
+        """Bytes of two panels and their sum, or what its pairs come to if it is not kept; an int or an Index."""
+        of_sum = depth // THREE * (LINE * self.in_pairs)
+        return self.before(depth) * 2 + (self.before(depth) if self.holds_sums else of_sum)
 
     def load(self, code: Code, line: Pointer, part: int) -> Vector:
         """The part-th register full of a line's 16 numbers, not yet scaled."""
@@ -132,15 +138,21 @@ class Weights(NamedTuple):
         as_bytes = numbers.astype("<i4").view(xp.uint8).reshape(*panels.shape, 4)
         into[..., self.head :].reshape(*panels.shape, 3)[...] = as_bytes[..., :3]
 
-    def pack_points(self, xp: Any, points: Any, into: Any, sizes: Any = 1) -> None:
+    def pack_points(self, xp: Any, points: Any, into: Any, sizes: Any) -> None:
         """points [.., 2, depth, 16], whose sum is multiplied by too, into bytes [.., point_bytes(depth)].
 
-        In 24 bits the sum is exact; in pairs it is rounded as by who reads it. sizes: as of pack.
+        Where it is not kept the two have the same scales: in 24 bits the sum is exact then; in pairs it is rounded as
+        by who reads it. sizes [.., 3]: as of pack, of the third where that is kept, else their geometric mean counts.
         """
         threes, lead = points.shape[-2] // THREE, into.shape[:-1]
         end = 2 * self.before(points.shape[-2])
+        if self.holds_sums:
+            with xp.errstate(invalid="ignore"):  # of an infinity and another
+                three = xp.concatenate([points, points.sum(axis=-3, keepdims=True)], axis=-3)
+            self.pack(xp, three, into.reshape(*lead, 3, end // 2), sizes)
+            return
         two = into[..., :end].reshape(*lead, 2, end // 2)
-        self.pack(xp, points, two, xp.asarray(sizes)[..., None], (-3, -2))
+        self.pack(xp, points, two, xp.exp2(xp.log2(sizes).mean(axis=-1, keepdims=True)), (-3, -2))
         if self.in_pairs:
             lines = two.view(xp.float32)[..., BLOCK : BLOCK + threes * (1 + THREE) * BLOCK]
             with xp.errstate(invalid="ignore"):  # of an infinity and another

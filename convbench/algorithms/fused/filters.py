@@ -20,14 +20,14 @@ def depth_of(s: ConvShape, rows: UnitAxis, columns: UnitAxis, weights: Weights) 
     return ceil_div(depth, BLOCK) * BLOCK if weights.in_pairs else depth
 
 
-def ways_at_infinity(rows: UnitAxis, columns: UnitAxis, weights: Weights = FLOAT32) -> tuple[Kept, ...]:
+def ways_at_infinity(tile: Tile, rows: UnitAxis, columns: UnitAxis, weights: Weights = FLOAT32) -> tuple[Kept, ...]:
     """Which channels are multiplied: all; at infinity along y; along x. One way where that is all of them.
 
     The point at infinity is the filter's last tap. Of a stride's phases some have a tap less: there U is zero. The
-    others come first; where blocks of 16 channels do not tell them apart, or rows have powers of their own, all are
-    multiplied.
+    others come first; where blocks of 16 channels do not tell them apart, or rows have powers of their own, or there is
+    no such point, all are multiplied.
     """
-    if weights.own_powers:
+    if weights.own_powers or (tile.y.infinity is None and tile.x.infinity is None):
         return (ALL,)
     channels = rows.channels * columns.channels
     y, x = Kept(rows.whole_channels * columns.channels, channels), Kept(columns.whole_channels, columns.channels)
@@ -98,6 +98,6 @@ def pack_planes(xp: Any, tile: Tile, weights: Weights, planes: Any, into: Any, s
         begin, of_filters, plane = end, of_filters + reals, plane + reals
         end = begin + points * point_bytes
         some = planes[of_filters : of_filters + 2 * points].reshape(points, 2, depth, BLOCK)
-        of_some = xp.exp2(xp.log2(sizes[plane : plane + 3 * points]).reshape(points, 3).mean(axis=1))
+        of_some = sizes[plane : plane + 3 * points].reshape(points, 3)
         weights.pack_points(xp, some, into[begin:end].reshape(points, point_bytes), of_some)
         begin, of_filters, plane = end, of_filters + 2 * points, plane + 3 * points

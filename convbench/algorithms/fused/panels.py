@@ -68,10 +68,10 @@ class _Panels:
         """
         code, f = self.code, self.f
         of_reals = range(numbers.start, min(numbers.stop, reals))
-        for some, is_complex in ((of_reals, 0), (range(max(numbers.start, reals), numbers.stop), 1)):
+        for some, is_complex in ((of_reals, False), (range(max(numbers.start, reals), numbers.stop), True)):
             if not some:
                 continue
-            plane = first + some.start
+            plane, sums = first + some.start, is_complex and not self.weights.holds_sums
             place = min(some.start, reals) * self.plane_bytes + max(0, some.start - reals) // 3 * self.point_bytes
             pairs = self.v + f.pairs_at + plane * f.pairs_plane_bytes + tiles.begin * self.weights.pairs_pitch
             with code.when(tiles.begin < tiles.end):
@@ -79,7 +79,7 @@ class _Panels:
                     code.function_at(f.product, PANEL),
                     self.v + plane * f.plane_bytes + tiles.begin * LINE, f.slab_bytes, u + place,
                     self.m + f.m_plane_bytes * some.start + tiles.begin * LINE,
-                    f.depth, *tiles.cut, len(some) // (1 + 2 * is_complex), is_complex,
+                    f.depth, *tiles.cut, len(some) // 3 if sums else len(some), int(sums),
                     f.plane_bytes, self.plane_bytes, f.m_plane_bytes,
                     self.u_beside, f.m_bytes, self.y, plane, f.y_lines, f.y_run, f.y_step,
                     self.next_x[0], self.next_x[1] + plane, f.x_lines, f.x_run, f.x_step, way,

@@ -156,7 +156,7 @@ def fused(
     lanes = (columns.step, longest_run(host().lanes, columns.step, columns), rows.channels * columns.channels == 1)
     v_bytes = shared_bytes + device.threads * own_bytes
     asks, passing = passage(s, device, blocks.private, values["x_lines"] > 0, work.filter_bytes, v_bytes, weights)
-    ways = ways_at_infinity(rows, columns, weights)
+    ways = ways_at_infinity(tile, rows, columns, weights)
     arrays = {"rooms": rooms.addresses, "counters": counters, "kept": kept_channels(xp, tile, ways)}
     arguments = Arguments(xp, FIELDS, values | rows_under(tables, tile, rows) | arrays)
 
@@ -207,13 +207,17 @@ def executed(tile: Tile, rows: UnitAxis, columns: UnitAxis, values: Mapping[str,
     in_all_columns = tile.x.reals * len(tile.infinity_planes(False)) + tile.x.pairs * len(tile.infinity_planes(True))
     of_both = len(tile.infinity_planes(False)) if tile.x.infinity is not None else 0
     of_y, of_x = in_all_columns - of_both, of_x - of_both
-    ways = ways_at_infinity(rows, columns, weights)
+    ways = ways_at_infinity(tile, rows, columns, weights)
     kept_y, kept_x = (depth * way.run // way.stride for way in (ways * 3)[1:3])
+    sums = 0 if weights.holds_sums else 1  # of a complex point, which are multiplied by whole
+    sums_at_y, sums_at_x = sums * tile.x.pairs * bool(of_y), sums * tile.y.pairs * bool(of_x)
     products = (
         (tile.planes - of_x - of_y - of_both) * rows.tiles * columns.tiles * depth
         + of_x * rows.tiles * whole_columns * kept_x
         + of_y * whole_rows * columns.tiles * kept_y
         + of_both * whole_rows * whole_columns * kept_x
+        + sums_at_x * rows.tiles * whole_columns * (depth - kept_x)
+        + sums_at_y * whole_rows * columns.tiles * (depth - kept_y)
     )
     forward, backward = of_tile(tile)
     filled = ceil_div(filters, BLOCK) * BLOCK  # what fills up the last vector is computed too
