@@ -84,20 +84,23 @@ class Filters(NamedTuple):
     back: Index | None = None  # bytes back to what is added to it, if anything is
 
 
-def filters_of(code: Code, weights: Weights, cut: RowCut, point: Pointer, plane: Index, depth: Index) -> list[Filters]:
-    """B of a complex point's planes: two, and their sum, from the second on. Bytes of a plane of B; depth.
+def filters_of(
+    code: Code, weights: Weights, cut: RowCut, point: Pointer, plane: Index, depth: Index, part: Index
+) -> tuple[Filters, Filters]:
+    """B of a point's first plane, or of a complex one's second; and of its sum. Bytes of a plane of B; depth.
 
     What two planes need is asked for in the time of three: all of the next plane while the first is multiplied, halves
     of it with the others; or, where what is near is enough, half of the next point's first plane with the sum.
     """
-    behind, near = weights.point_bytes(depth) - plane, code.index(NEAR)
+    is_first, behind = part < 1, weights.point_bytes(depth) - plane
     whole, half = (cut.share_b, cut.step_b), (cut.share_b // 2, (cut.step_b + 1) // 2)
-    second = tuple(code.choose(cut.parts < 2, *both) for both in zip(whole, half, strict=True))
-    return [
-        Filters(point, plane, near, whole),
-        Filters(point + plane, behind, near, (second[0], second[1])),
+    is_whole = code.builder.or_(is_first, cut.parts < 2)
+    steps = (code.choose(is_whole, whole[0], half[0]), code.choose(is_whole, whole[1], half[1]))
+    ahead = code.choose(is_first, plane, behind)
+    return (
+        Filters(point + part * plane, ahead, code.index(NEAR), steps),
         Filters(point + plane, behind + plane // 2, behind + NEAR, half, plane),
-    ]
+    )
 
 
 def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weights, ways: Ways = (ALL,)) -> None:
@@ -131,17 +134,17 @@ def panel(program: Program, code: Code, panels: int, asks: Asks, weights: Weight
                 form = (panels, asks, weights, those[number])
                 _plane(program, code, form, *rest_of_plane, later, (beside_b, beside_c), of_pairs)
 
-    with code.when(is_complex < 1):
-        for plane in code.range(points):
-            steps = (cut.share_b, cut.step_b)
-            one(plane, Filters(first_b + plane * plane_b, plane_b, code.index(NEAR), steps))
-    if weights.holds_sums:
-        return
-    with code.when(is_complex >= 1):
-        for point in code.range(points):
-            of_point = first_b + point * weights.point_bytes(depth)
-            for part, b in enumerate(filters_of(code, weights, cut, of_point, plane_b, depth)):
-                one(point * 3 + part, b)
+    planes, point_b = (
+        code.choose(is_complex >= 1, 3, 1),
+        code.choose(is_complex >= 1, weights.point_bytes(depth), plane_b),
+    )
+    for point in code.range(points):
+        first = first_b + point * point_b
+        for part in code.range(is_complex + 1):
+            one(point * planes + part, filters_of(code, weights, cut, first, plane_b, depth, part)[0])
+        if not weights.holds_sums:
+            with code.when(is_complex >= 1):
+                one(point * 3 + 2, filters_of(code, weights, cut, first, plane_b, depth, is_complex)[1])
 
 
 def _plane(
