@@ -19,8 +19,8 @@ from convbench.vector.product import ALL, Asks, Kept, slabs_of, summed_at_once
 from convbench.vector.target import Target, host
 from convbench.vector.weights import BLOCK, EVEN_PAIRS, FIXED24, FLOAT32, LINE, PAIRS, Weights
 
-ANY_ROWS = "pippii" + "i" * 7
-ONE = (ALL,)
+ANY_ROWS = "pippii" + "i" * 8
+WAYS = (ALL, Kept(12, 16), Kept(1, 2))
 
 
 def packed(weights: Weights, b: Any, is_complex: bool, size: float = 1.0) -> tuple[Any, list[int], Any]:
@@ -42,11 +42,10 @@ def packed(weights: Weights, b: Any, is_complex: bool, size: float = 1.0) -> tup
 
 def any_rows(program: Program, code: Code, panels: int, weights: Weights, ways: tuple[Kept, ...] = (ALL,)) -> None:
     """Products of planes whose rows are cut on the spot."""
-    a, slab, b, c, rows, depth, *steps = code.arguments
+    a, slab, b, c, rows, depth, way, *steps = code.arguments
     cut, chunk = cut_rows(program, code, rows, depth, slab, panels, weights), summed_at_once(depth, weights)
     asks = Asks(for_a=True, once=False, for_result=panels == 1, for_input=not weights.is_scaled, near=panels == 1)
     later = (c, 0, 2, 3, LINE)  # the first plane asks for two lines of c, in runs of three
-    way = len(ways) - 1
     made = program.function(PANEL, panel, panels, asks, weights, ways)
     pairs, plane, sums = a + depth // BLOCK * slab, steps[2], slab  # behind each plane of A
     if weights == EVEN_PAIRS:  # behind all of A
@@ -69,25 +68,26 @@ def summed(program: Program, code: Code) -> None:
 @pytest.mark.parametrize("weights", [FLOAT32, FIXED24])
 @pytest.mark.parametrize("panels", [1, 2])
 @pytest.mark.parametrize("is_complex", [False, True])
-@pytest.mark.parametrize(("rows", "depth", "planes", "ways"), [
-    (1, 1, 1, ONE), (2, 200, 3, ONE), (7, 96, 1, ONE), (30, 97, 2, ONE), (61, 33, 1, ONE),
-    (5, 48, 2, (ALL, Kept(12, 16))), (9, 100, 1, (ALL, Kept(3, 4))), (3, 34, 1, (ALL, ALL, Kept(1, 2))),
+@pytest.mark.parametrize(("rows", "depth", "planes", "way"), [
+    (1, 1, 1, 0), (2, 200, 3, 0), (7, 96, 1, 0), (30, 97, 2, 0), (61, 33, 1, 0),
+    (5, 48, 2, 1), (3, 34, 1, 2),
 ])  # fmt: skip
 def test_products_of_any_size(
-    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], is_complex: bool, panels: int,
-    weights: Weights,
-) -> None:  # fmt: skip
-    """The last of the ways is taken: what it leaves out may be anything, but in a sum, which is multiplied by whole."""
+    target: Target, rows: int, depth: int, planes: int, way: int, is_complex: bool, panels: int, weights: Weights
+) -> None:
+    """What a way leaves out may be anything, but in a sum, which is multiplied by whole."""
+    left_out = np.arange(depth) % WAYS[way].stride >= WAYS[way].run
     b = floats(2, planes * (1 + is_complex), depth, BLOCK)
-    b[:, :, np.arange(depth) % ways[-1].stride >= ways[-1].run] *= not is_complex
+    b[:, :, left_out] *= not is_complex
     u, points, b = packed(weights, b, is_complex)
     planes = b.shape[1]
     a, c = floats(planes, -(-depth // BLOCK), rows + 2, BLOCK), np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
     steps = [*points, a[0].nbytes, weights.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
-    run(target, ANY_ROWS, any_rows, [a, 4 * BLOCK * (rows + 2), u, c, rows, depth, *steps], panels, weights, ways)
+    values = [a, a[0, 0].nbytes, u, c, rows, depth, way, *steps]
+    run(target, ANY_ROWS, any_rows, values, panels, weights, WAYS)
     for plane in range(planes):
         whole = a[plane, :, :rows].transpose(1, 0, 2).reshape(rows, -1)[:, :depth].astype(float)
-        whole[:, np.arange(depth) % ways[-1].stride >= ways[-1].run] = 0
+        whole[:, left_out] = 0
         for i in range(panels):
             np.testing.assert_allclose(c[i, plane, :rows], whole @ b[i, plane, :depth], rtol=1e-4, atol=1e-4)
     assert (c[:, :, rows] == 5).all()
@@ -113,7 +113,7 @@ def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, i
     run(target, "piipiiiii", bring_to_size, [*ways, planes, depth, rows], False)
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
     steps = [*points, a[0].nbytes, PAIRS.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
-    run(target, ANY_ROWS, any_rows, [a, a[0, 0].nbytes, u, c, rows, depth, *steps], panels, PAIRS)
+    run(target, ANY_ROWS, any_rows, [a, a[0, 0].nbytes, u, c, rows, depth, 0, *steps], panels, PAIRS)
     for plane in range(planes):
         whole = numbers[plane].transpose(1, 0, 2).reshape(rows, -1).astype(float)
         for i in range(panels):
@@ -126,17 +126,16 @@ def test_products_in_pairs(target: Target, rows: int, depth: int, planes: int, i
 @EVERYWHERE
 @pytest.mark.parametrize("panels", [1, 2])
 @pytest.mark.parametrize("is_complex", [False, True])
-@pytest.mark.parametrize(("rows", "depth", "planes", "ways"), [
-    (1, 16, 1, ONE), (2, 48, 3, ONE), (7, 208, 1, ONE), (37, 96, 2, ONE),
-    (5, 48, 2, (ALL, Kept(12, 16))), (19, 112, 1, (ALL, Kept(3, 4))), (3, 144, 2, (ALL, ALL, Kept(1, 2))),
+@pytest.mark.parametrize(("rows", "depth", "planes", "way"), [
+    (1, 16, 1, 0), (2, 48, 3, 0), (7, 208, 1, 0), (37, 96, 2, 0), (5, 48, 2, 1), (19, 112, 1, 1), (3, 144, 2, 2),
 ])  # fmt: skip
 def test_products_in_pairs_of_rows_without_powers(
-    target: Target, rows: int, depth: int, planes: int, ways: tuple[Kept, ...], is_complex: bool, panels: int
+    target: Target, rows: int, depth: int, planes: int, way: int, is_complex: bool, panels: int
 ) -> None:
-    """The last of the ways is taken: what it leaves out of B is zero, and of A may be anything but NaN."""
+    """What a way leaves out of B is zero, and of A may be anything but NaN."""
     slabs, sums = depth // BLOCK, -(-depth // 48)
     assert slabs_of(depth, EVEN_PAIRS) == slabs
-    kept = np.arange(BLOCK) % ways[-1].stride < ways[-1].run
+    kept = np.arange(BLOCK) % WAYS[way].stride < WAYS[way].run
     left_out = ~np.tile(kept, slabs)
     b = floats(2, planes * (1 + is_complex), depth, BLOCK)
     b[:, :, left_out] = 0
@@ -151,7 +150,7 @@ def test_products_in_pairs_of_rows_without_powers(
     run(target, "piiiipi", summed, [room, *strides, depth, rows, kept.astype(np.float32), planes])
     c = np.full((2, planes, rows + 1, BLOCK), 5, np.float32)
     steps = [*points, strides[1], EVEN_PAIRS.before(depth), c[0, 0].nbytes, u[0].nbytes, c[0].nbytes]
-    run(target, ANY_ROWS, any_rows, [room, strides[0], u, c, rows, depth, *steps], panels, EVEN_PAIRS, ways)
+    run(target, ANY_ROWS, any_rows, [room, strides[0], u, c, rows, depth, way, *steps], panels, EVEN_PAIRS, WAYS)
     for plane in range(planes):
         whole = a[plane].transpose(1, 0, 2).reshape(rows, -1).astype(float)
         for i in range(panels):
@@ -165,7 +164,7 @@ def test_a_panel_without_a_neighbour() -> None:
     """It meets the same filters twice where two go side by side; where they go in turn the second is left alone."""
     a, b = floats(6, 9, BLOCK), floats(96, BLOCK)
     c = np.zeros((2, 9, BLOCK), np.float32)
-    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 1, 0, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
+    run(host(), ANY_ROWS, any_rows, [a, a[0].nbytes, b, c, 9, 96, 0, 1, 0, 0, 0, 0, 0, c[0].nbytes], 2, FLOAT32)
     np.testing.assert_allclose(c[0], a.transpose(1, 0, 2).reshape(9, 96) @ b, rtol=1e-4, atol=1e-4)
     assert np.array_equal(c[1], c[0] if host().panels == 2 else 0 * c[0])
 
